@@ -1,0 +1,1 @@
+"""The mini-world: endless captioned clips of one sprite moving along exact boxes, made from redistributable art."""
