@@ -1,0 +1,21 @@
+"""The box sequence: its value, its sources, its text and socket formats, and its pixels."""
+
+from .interpolate import from_first_and_last, from_first_and_trajectory, from_keyframes, from_masks
+from .parse import from_bounding_boxes, parse_boxes, to_bounding_boxes
+from .raster import draw_boxes, rasterize
+from .track import Box, BoxTrack, clip
+
+__all__ = [
+    "Box",
+    "BoxTrack",
+    "clip",
+    "draw_boxes",
+    "from_bounding_boxes",
+    "from_first_and_last",
+    "from_first_and_trajectory",
+    "from_keyframes",
+    "from_masks",
+    "parse_boxes",
+    "rasterize",
+    "to_bounding_boxes",
+]
