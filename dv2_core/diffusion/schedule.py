@@ -1,0 +1,73 @@
+"""ModelScope's noise schedule and its exact 50-step DDIM.
+
+Source: modelscope ``GaussianDiffusion`` (``linear_sd``), VGen; diffusers ``DDIMScheduler`` with the published config
+(leading spacing, steps_offset 1, set_alpha_to_one False).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["eps", "v"]
+TRAIN_STEPS = 1000
+
+
+def alphas_cumprod() -> Tensor:
+    """alpha-bar of the 1000 training timesteps, float64 [1000]; betas = linspace(sqrt .00085, sqrt .012)^2."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+def signal_and_noise(timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """(sqrt(alpha-bar_t), sqrt(1 - alpha-bar_t)) of integer timesteps [B], float32 [B, 1, 1, 1]."""
+    alpha_bar = alphas_cumprod().to(timesteps.device)[timesteps][:, None, None, None]
+    return alpha_bar.sqrt().float(), (1.0 - alpha_bar).sqrt().float()
+
+
+def target(prediction: Prediction, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What the network is to predict: the noise, or v = alpha * noise - sigma * x0."""
+    return noise if prediction == "eps" else alpha * noise - sigma * x0
+
+
+def ddim_timesteps(steps: int) -> list[int]:
+    """The original's timesteps from noisy to clean: 981, 961, ..., 1 for 50 steps."""
+    if not 1 <= steps <= TRAIN_STEPS:
+        raise ValueError(f"DDIM was asked for {steps} steps; give a number from 1 to {TRAIN_STEPS}.")
+    return (1 + torch.arange(0, TRAIN_STEPS, TRAIN_STEPS // steps))[:steps].clamp(max=TRAIN_STEPS - 1).flip(0).tolist()
+
+
+def ddim_sigmas(steps: int) -> Tensor:
+    """The same as sigmas = sqrt((1 - alpha-bar) / alpha-bar), with the original's end at t = 0, not at sigma = 0. [steps + 1]."""
+    alpha_bar = alphas_cumprod()[torch.tensor([*ddim_timesteps(steps), 0])]
+    return ((1 - alpha_bar) / alpha_bar).sqrt().float()
+
+
+@torch.no_grad()
+def ddim_sample(
+    predict: Callable[[Tensor, int], Tensor], noise: Tensor, steps: int, prediction: Prediction = "eps"
+) -> Tensor:
+    """Deterministic DDIM (eta = 0).
+
+    Args:
+        predict: (x_t, t) -> noise or v prediction, guidance included.
+        noise: x_T ~ N(0, 1), taken as x at the first timestep, as the original does.
+
+    Returns:
+        x at t = 0, as the original.
+    """
+    alpha_bar, x = alphas_cumprod(), noise
+    times = [*ddim_timesteps(steps), 0]
+    for t, t_prev in zip(times[:-1], times[1:], strict=True):
+        alpha, sigma = float(alpha_bar[t].sqrt()), float((1 - alpha_bar[t]).sqrt())
+        out = predict(x, t)
+        x0, eps = (
+            ((x - sigma * out) / alpha, out)
+            if prediction == "eps"
+            else (alpha * x - sigma * out, sigma * x + alpha * out)
+        )
+        x = float(alpha_bar[t_prev].sqrt()) * x0 + float((1 - alpha_bar[t_prev]).sqrt()) * eps
+    return x

@@ -1,0 +1,156 @@
+"""The adapter: reference attentions and motion module in one safetensors file whose metadata states every open choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .attention import AttentionFunction, sdpa_attention
+from .config import UNet3DConfig
+from .motion import MotionModule
+from .reference import ReferenceAttentions
+
+FORMAT, FORMAT_VERSION = "dreamvideo2-adapter", "1"
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Choices of the method, those that the paper leaves open included. Stored as the file's ``dreamvideo2.config``.
+
+    Attributes:
+        unet: sizes of the base that the adapter belongs to.
+        components: which parts the file has: "ref", "motion" or both.
+        encoder_channels, encoder_heads: sizes of the motion encoder.
+        lambda_m: weight of reference attention outside the boxes, 0..1 (paper: 0.75).
+        lambda_l: loss weight inside the boxes (paper: 2).
+        ref_timestep: the subject's timestep: "zero" (its keys and values are then constants of a run) or "video".
+        ref_uncond: subject in the unconditional branch: "same" (guidance acts on the text alone) or "drop".
+        motion_uncond: boxes in the unconditional branch: "same" or "drop".
+        prediction: what the base predicts: "eps" or "v".
+        steps, cfg: recommended sampling (paper: 50 DDIM steps, guidance 9).
+        trained: (frames, width, height, fps) of the training clips.
+    """
+
+    unet: UNet3DConfig = field(default_factory=UNet3DConfig)
+    components: tuple[str, ...] = ("ref", "motion")
+    encoder_channels: tuple[int, ...] = (16, 32, 96, 256)
+    encoder_heads: int = 4
+    lambda_m: float = 0.75
+    lambda_l: float = 2.0
+    ref_timestep: Literal["zero", "video"] = "zero"
+    ref_uncond: Literal["same", "drop"] = "same"
+    motion_uncond: Literal["same", "drop"] = "same"
+    prediction: Literal["eps", "v"] = "eps"
+    steps: int = 50
+    cfg: float = 9.0
+    trained: tuple[int, int, int, int] = (16, 448, 256, 8)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AdapterConfig:
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown adapter setting {unknown}; known are {[f.name for f in fields(cls)]}.")
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        if "unet" in known:
+            known["unet"] = UNet3DConfig.from_dict(known["unet"])
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Adapter(nn.Module):
+    """Reference attentions (``ref.*``) and motion module (``motion.encoder.*``, ``controlnet.*``), each optional."""
+
+    def __init__(self, config: AdapterConfig, operations: Any = nn, attention: AttentionFunction = sdpa_attention,
+                 dtype: torch.dtype | None = None, device: Any = None) -> None:  # fmt: skip
+        super().__init__()
+        self.config = config
+        make: dict[str, Any] = dict(operations=operations, attention=attention, dtype=dtype, device=device)
+        self.ref = ReferenceAttentions(config.unet, **make) if "ref" in config.components else None
+        self.motion = (
+            MotionModule(config.unet, config.encoder_channels, config.encoder_heads, **make)
+            if "motion" in config.components
+            else None
+        )
+
+    def initialize_weights(self, base: Any) -> None:
+        if self.ref is not None:
+            self.ref.initialize_weights()
+        if self.motion is not None:
+            self.motion.initialize_weights(base)
+
+    def file_state_dict(self) -> dict[str, Tensor]:
+        """Weights under the names of the file: the ControlNet keeps a prefix of its own, so that it loads alone."""
+        return {k.replace("motion.controlnet.", "controlnet."): v for k, v in self.state_dict().items()}
+
+    def load_file_state_dict(self, weights: Mapping[str, Tensor]) -> None:
+        renamed = {("motion." + k if k.startswith("controlnet.") else k): v for k, v in weights.items()}
+        expected = self.state_dict()
+        missing, unexpected = sorted(expected.keys() - renamed.keys()), sorted(renamed.keys() - expected.keys())
+        wrong = [k for k in expected.keys() & renamed.keys() if expected[k].shape != renamed[k].shape]
+        if missing or unexpected or wrong:
+            raise ValueError(
+                f"the adapter's weights do not fit its own settings: {len(missing)} missing (for example {missing[:1]}), "
+                f"{len(unexpected)} unexpected ({unexpected[:1]}), {len(wrong)} of another shape ({wrong[:1]}). "
+                "The file is damaged or was written by another program; get it again."
+            )
+        self.load_state_dict(renamed)
+
+
+def save_adapter(
+    adapter: Adapter, path: Path, dtype: torch.dtype, base_fingerprint: str, extra: Mapping[str, str]
+) -> None:
+    """Write the adapter with its metadata; ``extra`` adds strings such as ``license`` or ``training.step``."""
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "modelspec.architecture": "modelscope-t2v/dreamvideo2",
+        "dreamvideo2.config": json.dumps(adapter.config.to_dict()),
+        "base_model.fingerprint": base_fingerprint,
+        **extra,
+    }
+    save_file({k: v.to(dtype).contiguous() for k, v in adapter.file_state_dict().items()}, path, metadata=metadata)
+
+
+def read_adapter(path: Path) -> tuple[AdapterConfig, dict[str, str], dict[str, Tensor]]:
+    """Read settings, metadata and weights of an adapter file. Raises ValueError with a sentence for any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(
+                    f"{path.name} is not a DreamVideo-2 adapter: its metadata says format "
+                    f"{metadata.get('format', 'nothing')!r}, not {FORMAT!r}. Choose a file written by this pack's trainer."
+                )
+            config = AdapterConfig.from_dict(json.loads(metadata["dreamvideo2.config"]))
+            weights = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path.name} cannot be read as a safetensors adapter ({error}). It is empty, cut short or another kind of "
+            "file under this name; download it again or choose another."
+        ) from error
+    return config, metadata, weights
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Name of a base's weights: the same for its fp32 and fp16 file.
+
+    SHA-256 over all (key, shape) pairs and the fp16 bytes of eight tensors spread over the sorted keys.
+    """
+    import hashlib
+
+    digest, keys = hashlib.sha256(), sorted(weights)
+    for key in keys:
+        digest.update(f"{key}{tuple(weights[key].shape)}".encode())
+    for key in keys[:: max(1, len(keys) // 8)][:8]:
+        digest.update(weights[key].detach().to("cpu", torch.float16).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,171 @@
+"""Mask-guided motion module (DreamVideo-2, section 4.2): a spatiotemporal encoder followed by a spatial ControlNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .attention import Attention, AttentionFunction, sdpa_attention, timestep_embedding
+from .blocks import Downsample, ResBlock, SpatialTransformer
+from .config import UNet3DConfig
+from .unet3d import UNet3D, zero_
+
+
+class TemporalAttention(nn.Module):
+    """Pre-norm self-attention across the frames of each position, with a residual."""
+
+    def __init__(
+        self, channels: int, heads: int, attention: AttentionFunction, operations: Any, **factory: Any
+    ) -> None:
+        super().__init__()
+        self.norm = operations.LayerNorm(channels, **factory)
+        self.attn = Attention(channels, channels, heads, channels // heads, attention, operations, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B * h * w, F, C] -> the same shape."""
+        return x + self.attn(self.norm(x))
+
+
+class MotionEncoder(nn.Module):
+    """c_m = 1 - M at pixel resolution -> hint at latent resolution.
+
+    Repeated Conv2d + SiLU (three of stride 2: the latent is f8), two temporal attention layers, an output Conv2d.
+    Sizes that 8 does not divide are handled by the caller's latent grid: the hint is (ceil(H / 8), ceil(W / 8)).
+    """
+
+    def __init__(self, out_channels: int, channels: tuple[int, ...], heads: int, attention: AttentionFunction,
+                 operations: Any, **factory: Any) -> None:  # fmt: skip
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n, (before, after) in enumerate(zip((1, *channels[:-1]), channels, strict=True)):
+            layers += [operations.Conv2d(before, after, 3, padding=1, stride=2 if n else 1, **factory), nn.SiLU()]
+            layers += [operations.Conv2d(after, after, 3, padding=1, **factory), nn.SiLU()]
+        self.conv = nn.Sequential(*layers)
+        self.temporal = nn.ModuleList(
+            TemporalAttention(channels[-1], heads, attention, operations, **factory) for _ in range(2)
+        )
+        self.out = operations.Conv2d(channels[-1], out_channels, 3, padding=1, **factory)
+
+    def forward(self, motion: Tensor, num_video_frames: int) -> Tensor:
+        """motion [B * F, 1, H, W] in 0..1 -> [B * F, C, ceil(H / 8), ceil(W / 8)]."""
+        h = self.conv(motion)
+        height = h.shape[2]
+        h = rearrange(h, "(b f) c h w -> (b h w) f c", f=num_video_frames)
+        for layer in self.temporal:
+            h = layer(h)
+        return self.out(
+            rearrange(
+                h, "(b h w) f c -> (b f) c h w", f=num_video_frames, h=height, b=motion.shape[0] // num_video_frames
+            )
+        )
+
+
+class ControlNet(nn.Module):
+    """Spatial ControlNet: the base's encoder without its temporal layers, zero convolutions at every skip (cldm names)."""
+
+    def __init__(self, config: UNet3DConfig, attention: AttentionFunction, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.config = config
+        make: dict[str, Any] = dict(operations=operations, **factory)
+        width, emb_width = config.model_channels, config.model_channels * 4
+
+        def spatial(channels: int) -> SpatialTransformer:
+            return SpatialTransformer(channels, config.context_dim, config.head_dim, attention, **make)
+
+        self.time_embed = nn.Sequential(
+            operations.Linear(width, emb_width, **factory),
+            nn.SiLU(),
+            operations.Linear(emb_width, emb_width, **factory),
+        )
+        first = operations.Conv2d(config.in_channels, width, 3, padding=1, **factory)
+        self.input_blocks = nn.ModuleList([nn.ModuleList([first])])
+        channels, outputs, last = width, [width], len(config.channel_mult) - 1
+        for level in range(last + 1):
+            for _ in range(config.num_res_blocks):
+                layers: list[nn.Module] = [ResBlock(channels, config.width(level), emb_width, temporal=False, **make)]
+                channels = config.width(level)
+                if level in config.attention_levels:
+                    layers.append(spatial(channels))
+                self.input_blocks.append(nn.ModuleList(layers))
+                outputs.append(channels)
+            if level < last:
+                self.input_blocks.append(nn.ModuleList([Downsample(channels, **make)]))
+                outputs.append(channels)
+        self.middle_block = nn.ModuleList([
+            ResBlock(channels, channels, emb_width, temporal=False, **make), spatial(channels),
+            ResBlock(channels, channels, emb_width, temporal=False, **make),
+        ])  # fmt: skip
+        self.zero_convs = nn.ModuleList(nn.ModuleList([operations.Conv2d(c, c, 1, **factory)]) for c in outputs)
+        self.middle_block_out = nn.ModuleList([operations.Conv2d(channels, channels, 1, **factory)])
+
+    def initialize_weights(self, base: UNet3D) -> None:
+        """A trainable copy of the base's spatial encoder; the zero convolutions start at zero."""
+        names = {name.replace(".0.op.", ".op.").replace("middle_block.2.", "middle_block.3."): name
+                 for name in self.state_dict()}  # fmt: skip
+        weights = {names[k]: v for k, v in base.state_dict().items() if k in names}
+        self.load_state_dict(weights, strict=False)
+        for module in (*self.zero_convs, self.middle_block_out):
+            zero_(module)
+
+    def forward(self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor) -> dict[str, list[Tensor]]:
+        """x, timesteps, context as for :class:`UNet3D`; hint [B * F, C, h, w] is added after the first convolution.
+
+        Returns ComfyUI's control dictionary: ``output`` has one residual per skip, ``middle`` one.
+        """
+        emb = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
+        if emb.shape[0] != x.shape[0]:
+            emb = emb.repeat_interleave(x.shape[0] // emb.shape[0], dim=0)
+
+        def run(block: Any, h: Tensor) -> Tensor:
+            for layer in block:
+                if isinstance(layer, ResBlock):
+                    h = layer(h, emb)
+                elif isinstance(layer, SpatialTransformer):
+                    h = layer(h, context, {})
+                else:
+                    h = layer(h)
+            return h
+
+        residuals: list[Tensor] = []
+        h = run(self.input_blocks[0], x) + hint
+        for n, zero_conv in enumerate(self.zero_convs):
+            h = run(self.input_blocks[n], h) if n else h
+            residuals.append(zero_conv[0](h))  # type: ignore[index]
+        middle = self.middle_block_out[0](run(self.middle_block, h))
+        return {"output": residuals, "middle": [middle]}
+
+
+class MotionModule(nn.Module):
+    """Encoder and ControlNet; parameter names ``motion.encoder.*`` and ``controlnet.*`` in the adapter file.
+
+    Args:
+        config: the base's sizes.
+        encoder_channels: widths of the encoder's four resolutions (1, 1/2, 1/4, 1/8).
+        encoder_heads: heads of its temporal attentions.
+    """
+
+    def __init__(self, config: UNet3DConfig, encoder_channels: tuple[int, ...] = (16, 32, 96, 256), encoder_heads: int = 4,
+                 operations: Any = nn, attention: AttentionFunction = sdpa_attention, dtype: torch.dtype | None = None,
+                 device: Any = None) -> None:  # fmt: skip
+        super().__init__()
+        factory: dict[str, Any] = dict(dtype=dtype, device=device)
+        self.encoder = MotionEncoder(
+            config.model_channels, encoder_channels, encoder_heads, attention, operations, **factory
+        )
+        self.controlnet = ControlNet(config, attention, operations, **factory)
+
+    def initialize_weights(self, base: UNet3D) -> None:
+        zero_(self.encoder.out)
+        self.controlnet.initialize_weights(base)
+
+    def encode(self, masks: Tensor, num_video_frames: int) -> Tensor:
+        """Hint of c_m = 1 - M. masks [B * F, 1, H, W], 1 inside the box. Constant over the sampling steps."""
+        return self.encoder(1.0 - masks, num_video_frames)
+
+    def forward(
+        self, x: Tensor, masks: Tensor, timesteps: Tensor, context: Tensor, num_video_frames: int
+    ) -> dict[str, list[Tensor]]:
+        return self.controlnet(x, self.encode(masks, num_video_frames), timesteps, context)

@@ -1,0 +1,161 @@
+"""Masked reference attention (DreamVideo-2, sections 4.1 and 4.3).
+
+After each self- and each cross-attention of every spatial transformer, the video attends to what the same layer put out
+for the subject image:  Z'' = Z' + M^ * Attention(Z' W_Q, Z'_s W_K, Z'_s W_V),  M^ = M + lambda_M (1 - M).
+
+It reaches the UNet only through ComfyUI's ``attn{1,2}_output_patch`` protocol, in training and inside ComfyUI alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import AttentionFunction, sdpa_attention
+from .config import UNet3DConfig
+from .unet3d import UNet3D, zero_
+
+Site = tuple[str, int, str]
+"""Where a module sits: (block kind, block number, "attn1" or "attn2"), for example ("output", 3, "attn2")."""
+Features = dict[Site, Tensor]
+KeyValues = dict[Site, tuple[Tensor, Tensor]]
+
+_LAYER = {"input": "input_blocks", "middle": "middle_block", "output": "output_blocks"}
+
+
+class ReferenceAttention(nn.Module):
+    """One reference attention: W_Q, W_K, W_V random, the output projection zero-initialised, all without bias."""
+
+    def __init__(self, dim: int, head_dim: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.heads = dim // head_dim
+        self.to_q = operations.Linear(dim, dim, bias=False, **factory)
+        self.to_k = operations.Linear(dim, dim, bias=False, **factory)
+        self.to_v = operations.Linear(dim, dim, bias=False, **factory)
+        self.to_out = operations.Linear(dim, dim, bias=False, **factory)
+
+    def forward(self, z: Tensor, keys: Tensor, values: Tensor, attention: AttentionFunction, options: Any) -> Tensor:
+        """z [B * F, N, C] of the video, keys and values [B, S, C] of the subject -> [B * F, N, C]."""
+        q = self.to_q(z).reshape(keys.shape[0], -1, keys.shape[-1])  # [B, F * N, C]
+        out = attention(q, keys, values, self.heads, transformer_options=options)
+        return self.to_out(out).reshape(z.shape)
+
+
+class ReferenceAttentions(nn.Module):
+    """All reference attentions of a UNet: two per spatial transformer (32 modules for ModelScopeT2V).
+
+    Parameter names are ``<block>.<n>.<attn1|attn2>.to_q.weight`` with the base's own block names.
+    """
+
+    def __init__(self, config: UNet3DConfig, operations: Any = nn, attention: AttentionFunction = sdpa_attention,
+                 dtype: torch.dtype | None = None, device: Any = None) -> None:  # fmt: skip
+        super().__init__()
+        self.attention = attention
+        self._sites: dict[Site, ReferenceAttention] = {}
+        for (kind, number), width in config.transformer_widths().items():
+            name, index = _LAYER[kind], str(1 if kind == "middle" else number)
+            if not hasattr(self, name):
+                self.add_module(name, nn.ModuleDict())
+            pair = nn.ModuleDict({
+                attn: ReferenceAttention(width, config.head_dim, operations, dtype=dtype, device=device)
+                for attn in ("attn1", "attn2")
+            })  # fmt: skip
+            self.get_submodule(name).add_module(index, pair)
+            for attn, module in pair.items():
+                self._sites[kind, number, attn] = module  # type: ignore[assignment]
+
+    def initialize_weights(self) -> None:
+        for module in self._sites.values():
+            zero_(module.to_out)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(self._sites)
+
+    def keys_values(self, features: Features) -> KeyValues:
+        """Project the subject's features [B, S, C] once; they serve every frame and (with a fixed t) every step."""
+        return {
+            site: (module.to_k(features[site]), module.to_v(features[site])) for site, module in self._sites.items()
+        }
+
+    def residual(self, site: Site, z: Tensor, keys_values: KeyValues, options: Any = None) -> Tensor:
+        """Unmasked Attention(...) at one site. z [B * F, N, C] -> [B * F, N, C]."""
+        return self._sites[site](z, *keys_values[site], self.attention, options)
+
+
+def blended_mask(masks: Tensor, lambda_m: float | Tensor) -> Tensor:
+    """M^ = M + lambda_M (1 - M) (section 4.3). ``lambda_m`` in 0..1."""
+    return masks + lambda_m * (1.0 - masks)
+
+
+@dataclass
+class Reference:
+    """What one UNet forward needs for reference attention; travels as ``transformer_options["dv2_reference"]``.
+
+    Attributes:
+        attentions: the modules.
+        keys_values: per site [B, S, C], one row per video of the batch.
+        weight: M^ times strength, [B * F, 1, H, W] at any resolution of at least the latent's, or None for all ones.
+    """
+
+    attentions: ReferenceAttentions
+    keys_values: KeyValues
+    weight: Tensor | None
+    _resized: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def weight_at(self, height: int, width: int) -> Tensor | None:
+        """M^ area-averaged to a feature size: [B * F, height * width, 1]."""
+        if self.weight is None:
+            return None
+        if (height, width) not in self._resized:
+            small = F.adaptive_avg_pool2d(self.weight, (height, width))
+            self._resized[height, width] = small.flatten(2).transpose(1, 2)
+        return self._resized[height, width]
+
+
+class ReferencePatch:
+    """ComfyUI ``attn1_output_patch`` or ``attn2_output_patch`` adding the masked reference attention."""
+
+    def __init__(self, attn: str) -> None:
+        self.attn = attn
+
+    def __call__(self, z: Tensor, extra_options: dict[str, Any]) -> Tensor:
+        reference: Reference | None = extra_options.get("dv2_reference")
+        site = (*extra_options["block"], self.attn)
+        if reference is None or site not in reference.keys_values:
+            return z
+        residual = reference.attentions.residual(site, z, reference.keys_values, extra_options)
+        weight = reference.weight_at(*extra_options["activations_shape"][2:])
+        return z + (residual if weight is None else weight.to(residual.dtype) * residual)
+
+
+def reference_patches() -> dict[str, list[Any]]:
+    """The patches to put into ``transformer_options["patches"]``."""
+    return {f"{attn}_output_patch": [ReferencePatch(attn)] for attn in ("attn1", "attn2")}
+
+
+def subject_features(unet: UNet3D, latent: Tensor, timesteps: Tensor, context: Tensor,
+                     options: dict[str, Any] | None = None) -> Features:  # fmt: skip
+    """Run the subject as one-frame videos through the unpatched UNet and keep every attention output Z'_s.
+
+    Args:
+        latent: [B, C, h, w]; clean with ``timesteps`` zero by default (the policy is in the adapter's metadata).
+        timesteps: [B]. context: [B, L, D].
+        options: further transformer options, for example an attention override; patches in them are not used.
+    """
+    features: Features = {}
+
+    def recorder(attn: str) -> Any:
+        def record(z: Tensor, extra_options: dict[str, Any]) -> Tensor:
+            features[(*extra_options["block"], attn)] = z
+            return z
+
+        return record
+
+    recorders = {f"{attn}_output_patch": [recorder(attn)] for attn in ("attn1", "attn2")}
+    unet(latent, timesteps, context, num_video_frames=1, transformer_options={**(options or {}), "patches": recorders})
+    return features
