@@ -1,0 +1,1 @@
+"""The trainer (needs the extra ``train``)."""
