@@ -97,15 +97,17 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None, options: dict[str, Any]) -> Tensor:
         """x [B * F, N, C], context [B, L, D] (or one row per frame) -> [B * F, N, C]."""
-        x = x + self._attend("attn1", self.attn1, self.norm1(x), None, options)
+        extra = {k: v for k, v in options.items() if k not in ("patches", "patches_replace")}
+        # One dictionary per block, as in ComfyUI: an input patch may leave something in it for an output patch.
+        extra |= {"n_heads": self.heads, "dim_head": self.head_dim, "attn_precision": None}
+        x = x + self._attend("attn1", self.attn1, self.norm1(x), None, options, extra)
         for patch in options.get("patches", {}).get("middle_patch", ()):
-            x = patch(x, self._extra_options(options))
-        x = x + self._attend("attn2", self.attn2, self.norm2(x), context, options)
+            x = patch(x, extra)
+        x = x + self._attend("attn2", self.attn2, self.norm2(x), context, options, extra)
         return x + self.ff(self.norm3(x))
 
-    def _attend(
-        self, name: str, layer: Attention, n: Tensor, context: Tensor | None, options: dict[str, Any]
-    ) -> Tensor:
+    def _attend(self, name: str, layer: Attention, n: Tensor, context: Tensor | None, options: dict[str, Any],
+                extra: dict[str, Any]) -> Tensor:  # fmt: skip
         """One attention with ComfyUI's ``{name}_patch``, ``{name}`` replace and ``{name}_output_patch`` around it.
 
         Source of the protocol: ComfyUI ``comfy/ldm/modules/attention.py``, ``BasicTransformerBlock.forward``.
@@ -115,7 +117,6 @@ class TransformerBlock(nn.Module):
         if not (f"{name}_patch" in patches or replace):
             n = layer(n, context, transformer_options=options)
         else:
-            extra = self._extra_options(options)
             context = n if context is None else _one_row_per_frame(context, n)
             value = context
             for patch in patches.get(f"{name}_patch", ()):
@@ -125,7 +126,7 @@ class TransformerBlock(nn.Module):
             else:
                 n = layer.to_out(replace(layer.to_q(n), layer.to_k(context), layer.to_v(value), extra))
         for patch in patches.get(f"{name}_output_patch", ()):
-            n = patch(n, self._extra_options(options))
+            n = patch(n, extra)
         return n
 
     def _replacement(self, name: str, options: dict[str, Any]) -> Callable[..., Tensor] | None:
@@ -134,10 +135,6 @@ class TransformerBlock(nn.Module):
         if block is None or not replacements:
             return None
         return replacements.get((*block[:2], options.get("block_index", 0)), replacements.get(block))
-
-    def _extra_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        extra = {k: v for k, v in options.items() if k not in ("patches", "patches_replace")}
-        return extra | {"n_heads": self.heads, "dim_head": self.head_dim, "attn_precision": None}
 
 
 def _one_row_per_frame(context: Tensor, x: Tensor) -> Tensor:

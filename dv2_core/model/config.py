@@ -40,10 +40,14 @@ class UNet3DConfig:
         object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
         if self.model_channels % 32:
             raise ValueError(f"model_channels is {self.model_channels}; GroupNorm needs a multiple of 32.")
-        for level in self.attention_levels:
-            width = self.model_channels * self.channel_mult[level]
-            if width % self.head_dim:
-                raise ValueError(f"level {level} is {width} wide, which head_dim {self.head_dim} does not divide.")
+        levels = range(len(self.channel_mult))
+        if not set(self.attention_levels) <= set(levels):
+            raise ValueError(f"attention_levels is {self.attention_levels}; the levels are {tuple(levels)}.")
+        for level in {*self.attention_levels, levels[-1]}:  # the middle block has the last level's width
+            if self.width(level) % self.head_dim:
+                raise ValueError(
+                    f"level {level} is {self.width(level)} wide, which head_dim {self.head_dim} does not divide."
+                )
 
     @classmethod
     def modelscope(cls) -> UNet3DConfig:

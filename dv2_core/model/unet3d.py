@@ -105,13 +105,15 @@ class UNet3D(nn.Module):
             [B * F, C, h, w].
 
         Raises:
-            ValueError: the rows of x are not whole videos, or context does not fit them.
+            ValueError: the rows of x are not whole videos, or those of context or timesteps do not fit them.
         """
         rows, f = x.shape[0], num_video_frames
         if f < 1 or rows % f:
             raise ValueError(f"{rows} latent frames are not a whole number of videos of {f} frames.")
         if context.shape[0] not in (rows, rows // f):
             raise ValueError(f"{context.shape[0]} rows of text do not fit {rows // f} videos of {f} frames.")
+        if timesteps.shape[0] not in (rows, rows // f):
+            raise ValueError(f"{timesteps.shape[0]} timesteps do not fit {rows // f} videos of {f} frames.")
         options = transformer_options if transformer_options is not None else {}
         options["original_shape"] = list(x.shape)
         options["transformer_index"] = 0
@@ -160,7 +162,7 @@ class UNet3D(nn.Module):
 def _add_control(h: Tensor, control: dict[str, list[Tensor | None]] | None, name: str) -> Tensor:
     residuals = control.get(name) if control else None
     residual = residuals.pop() if residuals else None
-    return h if residual is None else h + residual
+    return h if residual is None else h + residual.to(h.dtype)
 
 
 def zero_(module: nn.Module) -> nn.Module:
