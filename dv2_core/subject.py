@@ -93,13 +93,14 @@ def place_on_canvas(
     layers = torch.cat([rgb * alpha, alpha], dim=-1).permute(2, 0, 1)[None]  # [1, 4, h, w], premultiplied
     layers = F.interpolate(layers.float(), size=size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
     alpha = layers[..., 3:].clamp(0, 1)  # [h', w', 1]
-    premultiplied = torch.minimum(layers[..., :3].clamp(min=0), alpha)  # bicubic overshoots
+    # Bicubic overshoots at edges, in colour and coverage alike; their ratio does not.
+    colour = (layers[..., :3] / layers[..., 3:].clamp(min=1e-4)).clamp(0, 1)  # [h', w', 3]
 
     canvas = torch.full((height, width, 3), background, device=rgb.device)
     canvas_alpha = torch.zeros(height, width, device=rgb.device)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     window = (slice(top, top + size[0]), slice(left, left + size[1]))
-    canvas[window] = premultiplied + (1 - alpha) * background
+    canvas[window] = colour * alpha + (1 - alpha) * background
     canvas_alpha[window] = alpha[..., 0]
     return canvas, canvas_alpha
 

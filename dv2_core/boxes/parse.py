@@ -18,7 +18,7 @@ from .interpolate import (
     from_keyframes,
     from_visible,
 )
-from .track import Box, BoxTrack, check_corners, check_length, clip, is_number, pixel_edges, show
+from .track import Box, BoxTrack, check_canvas, check_corners, check_length, clip, is_number, pixel_edges, show
 
 #: Longest text accepted, in characters; 1000 frames of boxes are about 40 kB.
 MAX_TEXT = 1_000_000
@@ -48,7 +48,7 @@ def parse_boxes(text: str, length: int, width: int, height: int) -> BoxTrack:
     corners, a box outside the canvas by more than SLACK or under one pixel, another number of boxes than `length`.
     """
     check_length(length)
-    _check_canvas(width, height)
+    check_canvas(width, height)
     value = _load(text)
     if isinstance(value, dict):
         return _parse_dict(value, length, width, height)
@@ -73,7 +73,7 @@ def from_bounding_boxes(value: Any, width: int, height: int, length: int | None 
 
     Raises ValueError as `parse_boxes` does.
     """
-    _check_canvas(width, height)
+    check_canvas(width, height)
     if length is not None:
         check_length(length)
     if isinstance(value, dict):
@@ -100,7 +100,7 @@ def to_bounding_boxes(track: BoxTrack, width: int, height: int) -> list[list[dic
     Each box is {"x", "y", "width", "height", "metadata": {"frame", "obj_id"}}, with "label" where the track has one,
     and covers exactly the pixels that `rasterize` sets.
     """
-    _check_canvas(width, height)
+    check_canvas(width, height)
     frames: list[list[dict[str, Any]]] = []
     for t, (box, visible) in enumerate(zip(track.boxes, track.visible, strict=True)):
         left, top, right, bottom = pixel_edges(box, width, height)
@@ -217,9 +217,7 @@ def _per_frame(entries: list[Any], length: int, width: int, height: int) -> BoxT
     found: dict[int, Box] = {}
     obj_id, label = "0", ""
     for t, entry in enumerate(entries):
-        several = (
-            isinstance(entry, list) and not any(map(is_number, entry)) and not any(isinstance(v, str) for v in entry)
-        )
+        several = isinstance(entry, list) and all(isinstance(box, (list, dict)) for box in entry)
         boxes = entry if several else [entry]
         if len(boxes) > 1:
             raise ValueError(f"Frame {t} has {len(boxes)} boxes; one subject has one box per frame: keep one of them.")
@@ -277,9 +275,3 @@ def _on_canvas(pixels: list[float], width: int, height: int) -> bool:
     x1, y1, x2, y2 = pixels
     slack = SLACK + 1e-6
     return x1 >= -slack and y1 >= -slack and x2 <= width + slack and y2 <= height + slack
-
-
-def _check_canvas(width: int, height: int) -> None:
-    for name, size in (("width", width), ("height", height)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"The canvas {name} is {show(size)}; it must be a whole number of pixels, at least 1.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .track import BoxTrack, pixel_edges
+from .track import BoxTrack, check_canvas, pixel_edges
 
 #: Outline colours by position of the track; far apart in hue and readable on dark and light frames.
 COLOURS = (
@@ -27,7 +27,9 @@ def rasterize(track: BoxTrack, width: int, height: int) -> Tensor:
     """Masks [F, height, width] float32: 1 where a pixel's centre is inside the frame's box, 0 outside.
 
     A visible box covers at least one pixel, however thin; a hidden frame is all 0. This is M of the paper.
+    Raises ValueError for a canvas without pixels.
     """
+    check_canvas(width, height)
     edges = [pixel_edges(box, width, height) for box in track.boxes]
     return _fill_edges(edges, track.visible, width, height, torch.device("cpu")).float()
 

@@ -146,6 +146,13 @@ def check_length(length: int) -> None:
         raise ValueError(f"The length is {show(length)} frames; it must be a whole number from 1 to {MAX_FRAMES}.")
 
 
+def check_canvas(width: int, height: int) -> None:
+    """Raises ValueError unless both sides are whole numbers of pixels, at least 1."""
+    for name, size in (("width", width), ("height", height)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"The canvas {name} is {show(size)}; it must be a whole number of pixels, at least 1.")
+
+
 def is_number(value: object) -> bool:
     """A real number; True and False are answers, not numbers."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -9,19 +9,30 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+def subject_names() -> tuple[str, ...]:
+    """The names of all subjects, in the order of `drawn_subjects`."""
+    from .subjects import SUBJECTS
+
+    return tuple(subject.__name__ for subject in SUBJECTS)
+
+
 def drawn_subjects() -> dict[str, Image]:
     """All subjects by name, in a fixed order: RGBA pictures of 256 x 256 with a clean alpha, the same on every call."""
-    return {name: picture.copy() for name, picture in _draw().items()}
+    return {name: draw_subject(name) for name in subject_names()}
+
+
+def draw_subject(name: str) -> Image:
+    """One subject of `drawn_subjects`. Raises ValueError for a name that there is not."""
+    if name not in subject_names():
+        raise ValueError(f"There is no drawn subject {name!r}; choose from {', '.join(subject_names())}.")
+    return _draw(name).copy()
 
 
 @cache
-def _draw() -> dict[str, Image]:
+def _draw(name: str) -> Image:
     from .brush import Brush
     from .subjects import SUBJECTS
 
-    pictures: dict[str, Image] = {}
-    for subject in SUBJECTS:
-        brush = Brush()
-        subject(brush)
-        pictures[subject.__name__] = brush.finish()
-    return pictures
+    brush = Brush()
+    SUBJECTS[subject_names().index(name)](brush)
+    return brush.finish()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import drawn_subjects
+from . import draw_subject, subject_names
 
 #: What the pack ships as example subjects.
 EXAMPLES = ("toadstool", "robot", "fish")
@@ -20,21 +20,20 @@ STEP = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes DIR/NAME.png for each name and prints the paths. Returns the exit status."""
-    pictures = drawn_subjects()
     parser = argparse.ArgumentParser(prog="python -m dv2_core.drawn", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the PNG files; made if missing")
-    parser.add_argument(
-        "names", nargs="*", help=f"subjects to write, default {' '.join(EXAMPLES)}; of {', '.join(pictures)}"
-    )
+    known = ", ".join(subject_names())
+    parser.add_argument("names", nargs="*", help=f"subjects to write, default {' '.join(EXAMPLES)}; of {known}")
     options = parser.parse_args(arguments)
     names = options.names or EXAMPLES
-    for name in names:
-        if name not in pictures:
-            parser.error(f"There is no drawn subject {name!r}; choose from {', '.join(pictures)}.")
+    try:
+        pictures = {name: draw_subject(name) for name in names}
+    except ValueError as error:
+        parser.error(str(error))
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name, picture in pictures.items():
         path = options.out / f"{name}.png"
-        pixels = np.array(pictures[name]).astype(int)  # [256, 256, 4]
+        pixels = np.array(picture).astype(int)  # [256, 256, 4]
         pixels[..., :3] = (pixels[..., :3] + STEP // 2) // STEP * STEP
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8), "RGBA").save(path, optimize=True)
         print(path)

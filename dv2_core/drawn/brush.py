@@ -132,7 +132,7 @@ class Brush:
             self.rgb[window] *= 1 - cast * np.asarray(shadow, dtype=np.float32)[..., None] / 255
         shaded = np.broadcast_to(np.array(colour, dtype=np.float32) / 255, (*cover.shape, 3))
         if roundness:
-            shaded = _shade(cover, shaded, roundness * SCALE)
+            shaded = _shade(cover, shaded, roundness)
         self._over(window, shaded, cover)
 
     def glow(self, mask: Mask, colour: Colour, opacity: float, blur: float, within: Mask | None = None) -> None:
@@ -177,9 +177,13 @@ class Brush:
 
 def _shade(cover: Pixels, colour: Pixels, radius: float) -> Pixels:
     """Lights a shape as if its blurred mask were its height: bright towards LIGHT, darker and cooler away from it."""
-    slope_y, slope_x = np.gradient(_blur(_blur(cover, radius).T, radius).T)
+    height, width = cover.shape
+    # The light varies slowly, so it is worked out at the size of the finished picture.
+    mask = Image.fromarray(cover).resize((max(width // SCALE, 2), max(height // SCALE, 2)), Image.Resampling.BOX)
+    slope_y, slope_x = np.gradient(_blur(_blur(np.asarray(mask), radius).T, radius).T)
     facing = -(slope_x * LIGHT[0] + slope_y * LIGHT[1]) * radius * 1.5  # about -0.6 .. 0.6
-    fall = np.linspace(0.10, -0.14, cover.shape[0], dtype=np.float32)[:, None]
+    facing = np.asarray(Image.fromarray(facing).resize((width, height), Image.Resampling.BICUBIC))
+    fall = np.linspace(0.10, -0.14, height, dtype=np.float32)[:, None]
     lit = (facing + fall)[..., None]
     shadow = colour * np.array([0.42, 0.34, 0.50], dtype=np.float32)
     bright = 1 - (1 - colour) * np.array([0.35, 0.42, 0.55], dtype=np.float32)
