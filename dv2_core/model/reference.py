@@ -120,11 +120,12 @@ class Reference:
 class ReferencePatch:
     """ComfyUI ``attn1_output_patch`` or ``attn2_output_patch`` adding the masked reference attention."""
 
-    def __init__(self, attn: str) -> None:
-        self.attn = attn
+    def __init__(self, attn: str, key: str = "dv2_reference") -> None:
+        """key: where in the transformer options the :class:`Reference` lies; one key per subject."""
+        self.attn, self.key = attn, key
 
     def __call__(self, z: Tensor, extra_options: dict[str, Any]) -> Tensor:
-        reference: Reference | None = extra_options.get("dv2_reference")
+        reference: Reference | None = extra_options.get(self.key)
         site = (*extra_options["block"], self.attn)
         if reference is None or site not in reference.keys_values:
             return z

@@ -1,0 +1,20 @@
+"""DreamVideo-2 for ComfyUI: one subject along one path of boxes."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .nodes.host.files import register_folders
+
+register_folders()  # before the nodes list their files
+
+from .nodes import boxes, load, patch, sample, subject  # noqa: E402
+
+WEB_DIRECTORY = "./web"
+
+
+class DreamVideo2(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [node for module in (load, subject, boxes, patch, sample) for node in module.NODES]
+
+
+async def comfy_entrypoint() -> ComfyExtension:
+    return DreamVideo2()

@@ -1,0 +1,79 @@
+"""The DreamVideo-2 adapter inside ComfyUI: two modules, each with its own model patcher so that the core offloads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.ops
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+
+from ...dv2_core.model import Adapter, AdapterConfig, read_adapter
+from . import compat
+
+
+@dataclasses.dataclass
+class HostAdapter:
+    """A loaded adapter. ``ref`` and ``motion`` are model patchers, or None if the file lacks the part."""
+
+    name: str
+    config: AdapterConfig
+    metadata: dict[str, str]
+    ref: Any
+    motion: Any
+
+    def __deepcopy__(self, memo: Any) -> HostAdapter:
+        return self  # MODEL clones deep-copy their options; the weights must not be copied with them
+
+    def check_base(self, model: Any) -> None:
+        """Refuse a BaseModel of other sizes with a sentence; warn if its weights are not those it was trained on."""
+        config = model.model_config.unet_config.get("dreamvideo2")
+        if config is None:
+            raise ValueError(
+                f"The MODEL is not a ModelScope text-to-video base, so the adapter {self.name} cannot act on it. "
+                "Load the base with the node 'Load Video Base (DreamVideo-2)'."
+            )
+        if config != self.config.unet:
+            raise ValueError(
+                f"The adapter {self.name} was trained for a UNet of {self.config.unet.model_channels} channels and levels "
+                f"{self.config.unet.channel_mult}, but this base has {config.model_channels} and {config.channel_mult}. "
+                "Choose the adapter that belongs to the base."
+            )
+        expected = self.metadata.get("base_model.fingerprint")
+        if expected and expected != model.fingerprint:
+            logging.warning(
+                "The adapter %s was trained on %s, and this base has other weights (fingerprint %s..., expected %s...). "
+                "It will run; results may be worse.",
+                self.name, self.metadata.get("base_model.name", "another base"), model.fingerprint[:8], expected[:8],
+            )  # fmt: skip
+
+
+def load_adapter(path: Path) -> HostAdapter:
+    """Read an adapter file; ValueError with a sentence for any other file."""
+    config, metadata, weights = read_adapter(path)
+    dtype = next(iter(weights.values())).dtype
+    with torch.device("meta"):
+        adapter = Adapter(config, comfy.ops.manual_cast, optimized_attention, dtype)
+    adapter.to_empty(device=comfy.model_management.unet_offload_device())
+    adapter.load_file_state_dict(weights)
+    adapter.eval().requires_grad_(False)
+
+    def patcher(part: Any) -> Any:
+        return None if part is None else compat.model_patcher(part)
+
+    return HostAdapter(path.name, config, metadata, patcher(adapter.ref), patcher(adapter.motion))
+
+
+def window_rows(masks: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+    """The masks [F, ...] of the frames in the current context window, or all of them."""
+    window = options.get("context_window")
+    return masks if window is None else masks[torch.as_tensor(window.index_list, device=masks.device)]
+
+
+def compute_dtype(model: Any) -> torch.dtype:
+    """The dtype a BaseModel computes in (its weights may be stored in another)."""
+    return model.manual_cast_dtype or model.get_dtype()

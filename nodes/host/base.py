@@ -1,0 +1,162 @@
+"""The ModelScopeT2V base as a ComfyUI MODEL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.supported_models_base
+import comfy.utils
+from comfy.ldm.modules.attention import optimized_attention
+from torch import Tensor
+
+from ...dv2_core.model import UNet3D, UNet3DConfig, fingerprint
+from . import compat, files
+
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "module.")
+SIGNATURE = "input_blocks.1.0.temopral_conv.conv1.0.weight"
+
+
+class HostUNet3D(UNet3D):
+    """The UNet with ComfyUI's operations, attention and DIFFUSION_MODEL wrappers."""
+
+    def __init__(self, dreamvideo2: UNet3DConfig, dtype: Any = None, device: Any = None, operations: Any = None,
+                 **_: Any) -> None:  # fmt: skip
+        super().__init__(dreamvideo2, operations, optimized_attention, dtype, device)
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, num_video_frames: int = 1, control: Any = None,
+                transformer_options: dict[str, Any] | None = None, **_: Any) -> Tensor:  # fmt: skip
+        options = transformer_options if transformer_options is not None else {}
+        wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
+        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(super().forward, self, wrappers)
+        return executor.execute(x, timesteps, context, num_video_frames, control, options)
+
+
+class MiniatureLatent(comfy.latent_formats.LatentFormat):
+    """Latents of the shipped miniature: f8, 24 channels, already of unit variance."""
+
+    latent_channels = 24
+    scale_factor = 1.0
+
+
+class ModelScopeConfig(comfy.supported_models_base.BASE):
+    """Model config of the family. ``memory_usage_factor``: 0.96 by liveness analysis of the full-size UNet."""
+
+    unet_extra_config: dict[str, Any] = {}
+    memory_usage_factor = 1.0
+
+    def __init__(self, config: UNet3DConfig, prediction: str, latent_format: Any) -> None:
+        self.latent_format = latent_format
+        self.prediction = prediction
+        # The names next to "dreamvideo2" are what ComfyUI's LoRA key map for diffusers names looks for.
+        super().__init__({
+            "dreamvideo2": config, "in_channels": config.in_channels, "model_channels": config.model_channels,
+            "num_res_blocks": [config.num_res_blocks] * len(config.channel_mult), "channel_mult": list(config.channel_mult),
+            "transformer_depth": _depths(config, config.num_res_blocks),
+            "transformer_depth_output": _depths(config, config.num_res_blocks + 1), "transformer_depth_middle": 1,
+            "context_dim": config.context_dim, "num_head_channels": config.head_dim, "use_linear_in_transformer": True,
+        })  # fmt: skip
+
+
+class ModelScopeT2V(comfy.model_base.BaseModel):
+    """Frames are batch; ``num_video_frames`` travels as a cond constant, which context windows overwrite by name."""
+
+    def __init__(self, config: ModelScopeConfig, device: Any = None) -> None:
+        kind = comfy.model_base.ModelType.EPS if config.prediction == "eps" else comfy.model_base.ModelType.V_PREDICTION
+        super().__init__(config, kind, device, unet_model=HostUNet3D)
+        self.fingerprint = ""
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        out = super().extra_conds(**kwargs)
+        frames = kwargs.get("dv2_video_length") or kwargs["noise"].shape[0]
+        if kwargs["noise"].shape[0] % frames:
+            raise ValueError(
+                f"The latent has {kwargs['noise'].shape[0]} frames, which is not a whole number of videos of {frames} frames "
+                f"(the number of box masks). Set the batch size of the empty latent to {frames}, or the length of the boxes."
+            )
+        out["num_video_frames"] = comfy.conds.CONDConstant(frames)
+        text = kwargs.get("cross_attn")
+        out["one_text"] = comfy.conds.CONDConstant(text is not None and text.shape[0] == 1)
+        return out
+
+    def _apply_model(self, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
+                     transformer_options: Any = None, **kwargs: Any) -> Tensor:  # fmt: skip
+        if kwargs.pop("one_text", False):
+            c_crossattn = c_crossattn[:: kwargs["num_video_frames"]]  # [videos, L, D]: the frames of a video share it
+        return super()._apply_model(x, t, c_concat, c_crossattn, control, transformer_options or {}, **kwargs)
+
+
+def load_base(path: Path, prediction: str) -> Any:
+    """Load a base file as a ModelPatcher.
+
+    Args:
+        prediction: "auto" (what the file's metadata says, else eps), "eps" or "v".
+
+    Raises:
+        ValueError: the file is not a base of this family; the sentence says what it looks like.
+    """
+    weights, metadata = files.load_weights(path)
+    for prefix in PREFIXES:
+        if any(key.startswith(prefix) for key in weights):
+            weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    if SIGNATURE not in weights:
+        raise ValueError(
+            f"{path.name} is not a ModelScope text-to-video UNet: it lacks {SIGNATURE!r} and {_looks_like(weights)}. "
+            "Choose a ModelScopeT2V or ZeroScope UNet, or the bundled dv2-mini-base.safetensors."
+        )
+    config = UNet3DConfig.from_dict(json.loads(metadata.get("dreamvideo2.unet", "{}")))
+    if prediction == "auto":
+        prediction = metadata.get("dreamvideo2.prediction", "eps")
+    miniature = metadata.get("dreamvideo2.latent") == "dv2-mini"
+    settings = ModelScopeConfig(config, prediction, MiniatureLatent if miniature else comfy.latent_formats.SD15)
+    parameters, stored = comfy.utils.calculate_parameters(weights), comfy.utils.weight_dtype(weights)
+    dtype = comfy.model_management.unet_dtype(
+        model_params=parameters, supported_dtypes=list(settings.supported_inference_dtypes), weight_dtype=stored
+    )
+    cast = comfy.model_management.unet_manual_cast(
+        dtype, comfy.model_management.get_torch_device(), settings.supported_inference_dtypes
+    )
+    settings.set_inference_dtype(dtype, cast)
+    name = fingerprint(weights)
+    model = ModelScopeT2V(settings, comfy.model_management.unet_inital_load_device(parameters, dtype))
+    expected = {k: tuple(v.shape) for k, v in model.diffusion_model.state_dict().items()}
+    given = {k: tuple(v.shape) for k, v in weights.items()}
+    if expected != given:
+        differs = sorted(set(expected.items()) ^ set(given.items()))
+        raise ValueError(
+            f"{path.name} has {len(given)} tensors where this UNet has {len(expected)}; the first that differs is "
+            f"{differs[0][0]!r}. The file is cut short or of another model; download it again."
+        )
+    model.load_model_weights(weights)
+    model.fingerprint = name
+    return compat.model_patcher(model)
+
+
+def _depths(config: UNet3DConfig, per_level: int) -> list[int]:
+    return [
+        int(level in config.attention_levels) for level in range(len(config.channel_mult)) for _ in range(per_level)
+    ]
+
+
+def _looks_like(weights: dict[str, Any]) -> str:
+    """One clause on what a file without our signature seems to be."""
+    keys = list(weights)
+    if any("temp_convs" in k or k.startswith("transformer_in.") for k in keys):
+        return "has diffusers names (convert it to the original names first)"
+    if any("lora" in k for k in keys):
+        return "looks like a LoRA"
+    if any(k.startswith(("ref.", "controlnet.")) for k in keys):
+        return "looks like a DreamVideo-2 adapter"
+    if any(k.startswith(("taesd_", "decoder.", "first_stage_model.")) for k in keys):
+        return "looks like a VAE or a whole checkpoint"
+    if any(k.startswith("text_model.") or "resblocks" in k for k in keys):
+        return "looks like a text encoder"
+    if any(k.startswith("input_blocks.") for k in keys):
+        return "looks like an image UNet"
+    return f"starts with {keys[0]!r}"

@@ -1,0 +1,41 @@
+"""What differs between ComfyUI cores is looked up here by what the core offers, never by its version."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import torch
+from comfy_api.latest import io
+
+
+def model_patcher(model: torch.nn.Module) -> Any:
+    """Wrap a module so that ComfyUI loads and offloads it. Newer cores rebind the class at start: looked up late."""
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(
+        model,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+
+
+def schema(**settings: Any) -> io.Schema:
+    """``io.Schema`` without the fields that this core does not know (``search_aliases``, ...)."""
+    known = inspect.signature(io.Schema).parameters
+    return io.Schema(**{k: v for k, v in settings.items() if k in known})
+
+
+def bounding_box_type() -> Any:
+    """The core's BOUNDING_BOX socket, or one of the same name on a core that has none."""
+    return getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
+
+
+def bounding_box_input(id: str, **settings: Any) -> Any:
+    """A BOUNDING_BOX input that is a socket: newer cores would make it a widget of one box."""
+    cls = bounding_box_type().Input
+    known = inspect.signature(cls).parameters
+    if "force_input" in known:
+        settings["force_input"] = True
+    return cls(id, **settings)

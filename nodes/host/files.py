@@ -1,0 +1,51 @@
+"""Model files: the folders ComfyUI gives, plus the pack's own ``models/`` so that templates need no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.utils
+import folder_paths
+
+PACK = Path(__file__).resolve().parents[2]
+ADAPTERS = "dreamvideo2"
+EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt"}
+
+
+def register_folders() -> None:
+    """Add ``models/dreamvideo2`` for adapters and the pack's bundled weights to the usual folders."""
+    own = Path(folder_paths.models_dir) / ADAPTERS
+    folder_paths.add_model_folder_path(ADAPTERS, str(own), is_default=True)
+    for key in (ADAPTERS, "diffusion_models", "text_encoders", "vae"):
+        folder_paths.add_model_folder_path(key, str(PACK / "models" / key))
+    # A key made by add_model_folder_path has no extensions, which lists every file.
+    folder_paths.folder_names_and_paths[ADAPTERS][1].update({".safetensors", ".sft"})
+
+
+def file_list(key: str) -> list[str]:
+    return folder_paths.get_filename_list(key)
+
+
+def path_of(key: str, name: str) -> Path:
+    """Path of a model file by its listed name, or a sentence that says where it should be."""
+    path = folder_paths.get_full_path(key, name)
+    if path is None:
+        folders = " or ".join(folder_paths.get_folder_paths(key))
+        raise ValueError(f"{name!r} is not there. Put the file into {folders} and press R to refresh the list.")
+    return Path(path)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensors and metadata of a safetensors or (weights-only) torch file, or a sentence for anything else."""
+    try:
+        weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    except Exception as error:  # every loader has exceptions of its own; the cause is kept in the sentence
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path.name} cannot be read as model weights ({reason}). It is damaged, not a model, or holds code, "
+            "which is never run. Download it again or choose another file."
+        ) from error
+    if not isinstance(weights, dict) or not weights:
+        raise ValueError(f"{path.name} holds no model weights. Choose another file.")
+    return weights, metadata or {}

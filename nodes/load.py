@@ -1,0 +1,73 @@
+"""Loaders of the base and of the adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sd
+from comfy_api.latest import io
+
+from .host import compat, files
+from .host.adapter import load_adapter
+from .host.base import load_base
+from .host.text import load_text_encoder
+from .types import CATEGORY, Adapter
+
+
+class LoadBase(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return compat.schema(
+            node_id="DV2LoadBase",
+            display_name="Load Video Base (DreamVideo-2)",
+            category=CATEGORY,
+            description="Loads a ModelScopeT2V-family text-to-video UNet with its text encoder and VAE. "
+            "The bundled dv2-mini files are a small trained miniature that runs on a CPU.",
+            search_aliases=["ModelScope", "ZeroScope", "text to video", "load UNet"],
+            inputs=[
+                io.Combo.Input("unet_name", options=files.file_list("diffusion_models"),
+                               tooltip="ModelScopeT2V or ZeroScope UNet (models/diffusion_models)."),
+                io.Combo.Input("clip_name", options=files.file_list("text_encoders"),
+                               tooltip="Text encoder: OpenCLIP ViT-H for ModelScope (models/text_encoders)."),
+                io.Combo.Input("vae_name", options=files.file_list("vae"),
+                               tooltip="VAE: any Stable Diffusion 1.x or 2.x VAE for ModelScope (models/vae)."),
+                io.Combo.Input("prediction", options=["auto", "eps", "v"], default="auto",
+                               tooltip="What the UNet predicts. auto: what the file says, else eps (right for ModelScope "
+                               "and ZeroScope)."),
+            ],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, unet_name: str, clip_name: str, vae_name: str, prediction: str) -> io.NodeOutput:
+        model = load_base(files.path_of("diffusion_models", unet_name), prediction)
+        clip = load_text_encoder(files.path_of("text_encoders", clip_name))
+        weights, metadata = files.load_weights(files.path_of("vae", vae_name))
+        vae = comfy.sd.VAE(sd=weights, metadata=metadata)
+        if vae.first_stage_model is None:
+            raise ValueError(f"{vae_name} is not a VAE. Choose one from models/vae, or dv2-mini-vae.safetensors.")
+        return io.NodeOutput(model, clip, vae)
+
+
+class LoadAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return compat.schema(
+            node_id="DV2LoadAdapter",
+            display_name="Load DreamVideo-2 Adapter",
+            category=CATEGORY,
+            description="Loads reference attention and motion module from one safetensors file.",
+            search_aliases=["DreamVideo", "subject adapter", "motion adapter"],
+            inputs=[
+                io.Combo.Input("adapter_name", options=files.file_list(files.ADAPTERS),
+                               tooltip="Adapter file (models/dreamvideo2), trained for the base you load."),
+            ],
+            outputs=[Adapter.Output(display_name="adapter")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, adapter_name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_adapter(files.path_of(files.ADAPTERS, adapter_name)))
+
+
+NODES: list[Any] = [LoadBase, LoadAdapter]
