@@ -1,4 +1,4 @@
-"""Box tracks from the paper's three sources (arXiv 2410.13830, section on inference; reference list in the README).
+"""Box tracks from the three sources of the paper (arXiv 2410.13830, inference).
 
 (a) the boxes of the first and the last frame, generalised to any keyframes; (b) a first box and the trajectory of
 its centre; (c) a reference video, here as the masks of its subject. All boxes are fractions of the canvas.

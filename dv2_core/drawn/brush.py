@@ -119,8 +119,7 @@ class Brush:
         roundness: how far, in pixels, the edge bends away; 0 is flat. cast: darkness 0..1 of the soft shadow that the
         shape throws onto what is already there.
         """
-        reach = roundness + (12 if cast else 0)
-        area = self._area(mask, reach)
+        area = self._area(mask, reach=16 if cast else 2)
         if area is None:
             return
         left, top, right, bottom = area
@@ -137,13 +136,13 @@ class Brush:
 
     def glow(self, mask: Mask, colour: Colour, opacity: float, blur: float, within: Mask | None = None) -> None:
         """Adds a soft flat patch: highlights, cheeks, shadows; `within` keeps it on one shape."""
-        soft = mask.filter(ImageFilter.GaussianBlur(blur * SCALE)) if blur else mask
-        soft = both(soft, within) if within else soft
-        area = self._area(soft, 0)
+        area = self._area(mask, reach=3 * blur)
         if area is None:
             return
         left, top, right, bottom = area
-        cover = np.asarray(soft.crop(area), dtype=np.float32) / 255 * opacity
+        soft = mask.crop(area).filter(ImageFilter.GaussianBlur(blur * SCALE))
+        soft = both(soft, within.crop(area)) if within else soft
+        cover = np.asarray(soft, dtype=np.float32) / 255 * opacity
         shade = np.broadcast_to(np.array(colour, dtype=np.float32) / 255, (*cover.shape, 3))
         self._over((slice(top, bottom), slice(left, right)), shade, cover)
 
