@@ -158,5 +158,6 @@ def subject_features(unet: UNet3D, latent: Tensor, timesteps: Tensor, context: T
         return record
 
     recorders = {f"{attn}_output_patch": [recorder(attn)] for attn in ("attn1", "attn2")}
-    unet(latent, timesteps, context, num_video_frames=1, transformer_options={**(options or {}), "patches": recorders})
+    unpatched = {k: v for k, v in (options or {}).items() if k != "patches_replace"}
+    unet(latent, timesteps, context, num_video_frames=1, transformer_options={**unpatched, "patches": recorders})
     return features
