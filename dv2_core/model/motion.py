@@ -9,8 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import Attention, AttentionFunction, sdpa_attention, timestep_embedding
-from .blocks import Downsample, ResBlock, SpatialTransformer
 from .config import UNet3DConfig
+from .encoder import Layers, run_block
 from .unet3d import UNet3D, zero_
 
 
@@ -69,37 +69,11 @@ class ControlNet(nn.Module):
     def __init__(self, config: UNet3DConfig, attention: AttentionFunction, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.config = config
-        make: dict[str, Any] = dict(operations=operations, **factory)
-        width, emb_width = config.model_channels, config.model_channels * 4
-
-        def spatial(channels: int) -> SpatialTransformer:
-            return SpatialTransformer(channels, config.context_dim, config.head_dim, attention, **make)
-
-        self.time_embed = nn.Sequential(
-            operations.Linear(width, emb_width, **factory),
-            nn.SiLU(),
-            operations.Linear(emb_width, emb_width, **factory),
-        )
-        first = operations.Conv2d(config.in_channels, width, 3, padding=1, **factory)
-        self.input_blocks = nn.ModuleList([nn.ModuleList([first])])
-        channels, outputs, last = width, [width], len(config.channel_mult) - 1
-        for level in range(last + 1):
-            for _ in range(config.num_res_blocks):
-                layers: list[nn.Module] = [ResBlock(channels, config.width(level), emb_width, temporal=False, **make)]
-                channels = config.width(level)
-                if level in config.attention_levels:
-                    layers.append(spatial(channels))
-                self.input_blocks.append(nn.ModuleList(layers))
-                outputs.append(channels)
-            if level < last:
-                self.input_blocks.append(nn.ModuleList([Downsample(channels, **make)]))
-                outputs.append(channels)
-        self.middle_block = nn.ModuleList([
-            ResBlock(channels, channels, emb_width, temporal=False, **make), spatial(channels),
-            ResBlock(channels, channels, emb_width, temporal=False, **make),
-        ])  # fmt: skip
+        layers = Layers(config, operations, attention, temporal=False, **factory)
+        self.time_embed = layers.time_embed()
+        self.input_blocks, self.middle_block, outputs = layers.encoder()
         self.zero_convs = nn.ModuleList(nn.ModuleList([operations.Conv2d(c, c, 1, **factory)]) for c in outputs)
-        self.middle_block_out = nn.ModuleList([operations.Conv2d(channels, channels, 1, **factory)])
+        self.middle_block_out = nn.ModuleList([operations.Conv2d(outputs[-1], outputs[-1], 1, **factory)])
 
     def initialize_weights(self, base: UNet3D) -> None:
         """A trainable copy of the base's spatial encoder; the zero convolutions start at zero."""
@@ -119,15 +93,8 @@ class ControlNet(nn.Module):
         if emb.shape[0] != x.shape[0]:
             emb = emb.repeat_interleave(x.shape[0] // emb.shape[0], dim=0)
 
-        def run(block: Any, h: Tensor) -> Tensor:
-            for layer in block:
-                if isinstance(layer, ResBlock):
-                    h = layer(h, emb)
-                elif isinstance(layer, SpatialTransformer):
-                    h = layer(h, context, {})
-                else:
-                    h = layer(h)
-            return h
+        def run(block: nn.Module, h: Tensor) -> Tensor:
+            return run_block(block, h, emb, context, 1, {})
 
         residuals: list[Tensor] = []
         h = run(self.input_blocks[0], x) + hint

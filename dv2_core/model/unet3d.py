@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionFunction, sdpa_attention, timestep_embedding
-from .blocks import Downsample, ResBlock, SpatialTransformer, TemporalTransformer, Upsample
+from .blocks import ResBlock, SpatialTransformer, TemporalTransformer, Upsample
 from .config import UNet3DConfig
+from .encoder import Layers, run_block
 
 
 class UNet3D(nn.Module):
@@ -27,49 +28,18 @@ class UNet3D(nn.Module):
                  dtype: torch.dtype | None = None, device: Any = None) -> None:  # fmt: skip
         super().__init__()
         self.config, self.dtype = config, dtype
-        make: dict[str, Any] = dict(operations=operations, dtype=dtype, device=device)
         factory: dict[str, Any] = dict(dtype=dtype, device=device)
-        width, emb_width = config.model_channels, config.model_channels * 4
-
-        def spatial(channels: int) -> SpatialTransformer:
-            return SpatialTransformer(channels, config.context_dim, config.head_dim, attention, **make)
-
-        def temporal(channels: int, heads: int | None = None) -> TemporalTransformer:
-            return TemporalTransformer(channels, heads or config.heads(channels), config.head_dim, attention, **make)
-
-        def stage(channels: int, out_channels: int, level: int) -> nn.ModuleList:
-            layers: list[nn.Module] = [ResBlock(channels, out_channels, emb_width, **make)]
-            if level in config.attention_levels:
-                layers += [spatial(out_channels), temporal(out_channels)]
-            return nn.ModuleList(layers)
-
-        self.time_embed = nn.Sequential(
-            operations.Linear(width, emb_width, **factory),
-            nn.SiLU(),
-            operations.Linear(emb_width, emb_width, **factory),
-        )
-        first = operations.Conv2d(config.in_channels, width, 3, padding=1, **factory)
-        self.input_blocks = nn.ModuleList([nn.ModuleList([first, temporal(width, config.init_temporal_heads)])])
-        channels, skips, last = width, [width], len(config.channel_mult) - 1
-        for level in range(last + 1):
-            for _ in range(config.num_res_blocks):
-                self.input_blocks.append(stage(channels, config.width(level), level))
-                channels = config.width(level)
-                skips.append(channels)
-            if level < last:
-                self.input_blocks.append(Downsample(channels, **make))
-                skips.append(channels)
-        self.middle_block = nn.ModuleList([
-            ResBlock(channels, channels, emb_width, **make), spatial(channels), temporal(channels),
-            ResBlock(channels, channels, emb_width, **make),
-        ])  # fmt: skip
+        layers = Layers(config, operations, attention, temporal=True, **factory)
+        self.time_embed = layers.time_embed()
+        self.input_blocks, self.middle_block, skips = layers.encoder()
+        channels, last = skips[-1], len(config.channel_mult) - 1
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(last + 1)):
             for n in range(config.num_res_blocks + 1):
-                block = stage(channels + skips.pop(), config.width(level), level)
+                block = layers.stage(channels + skips.pop(), level)
                 channels = config.width(level)
                 if level and n == config.num_res_blocks:
-                    block.append(Upsample(channels, **make))
+                    block.append(Upsample(channels, operations, **factory))
                 self.output_blocks.append(block)
         self.out = nn.Sequential(
             operations.GroupNorm(32, channels, eps=1e-5, **factory),
@@ -126,18 +96,7 @@ class UNet3D(nn.Module):
             emb = emb.repeat_interleave(f, dim=0)  # [B * F, E]
 
         def run(block: nn.Module, h: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-            for layer in block if isinstance(block, nn.ModuleList) else (block,):
-                if isinstance(layer, ResBlock):
-                    h = layer(h, emb, f)
-                elif isinstance(layer, SpatialTransformer):
-                    h = layer(h, context, options)
-                elif isinstance(layer, TemporalTransformer):
-                    h = layer(h, f, options)
-                elif isinstance(layer, Upsample):
-                    h = layer(h, size)
-                else:
-                    h = layer(h)
-            return h
+            return run_block(block, h, emb, context, f, options, size)
 
         h, skips = x, []
         for n, block in enumerate(self.input_blocks):
