@@ -33,7 +33,7 @@ class MotionEncoder(nn.Module):
     """c_m = 1 - M at pixel resolution -> hint at latent resolution.
 
     Repeated Conv2d + SiLU (three of stride 2: the latent is f8), two temporal attention layers, an output Conv2d.
-    Sizes that 8 does not divide are handled by the caller's latent grid: the hint is (ceil(H / 8), ceil(W / 8)).
+    A hint must have the latent's size, so masks are to be given at 8 times the latent's height and width.
     """
 
     def __init__(self, out_channels: int, channels: tuple[int, ...], heads: int, attention: AttentionFunction,
@@ -88,7 +88,14 @@ class ControlNet(nn.Module):
         """x, timesteps, context as for :class:`UNet3D`; hint [B * F, C, h, w] is added after the first convolution.
 
         Returns ComfyUI's control dictionary: ``output`` has one residual per skip, ``middle`` one.
+        Raises ValueError for a hint of other frames or another size than the latent's.
         """
+        given, expected = (hint.shape[0], *hint.shape[2:]), (x.shape[0], *x.shape[2:])
+        if given != expected:
+            raise ValueError(
+                f"the motion hint is {given} and the latent is {expected} (frames, height, width); give one box mask per "
+                "frame, of 8 times the latent's height and width."
+            )
         emb = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
         if emb.shape[0] != x.shape[0]:
             emb = emb.repeat_interleave(x.shape[0] // emb.shape[0], dim=0)
@@ -97,7 +104,7 @@ class ControlNet(nn.Module):
             return run_block(block, h, emb, context, 1, {})
 
         residuals: list[Tensor] = []
-        h = run(self.input_blocks[0], x) + hint
+        h = run(self.input_blocks[0], x) + hint.to(x.dtype)
         for n, zero_conv in enumerate(self.zero_convs):
             h = run(self.input_blocks[n], h) if n else h
             residuals.append(zero_conv[0](h))  # type: ignore[index]
