@@ -1,0 +1,73 @@
+"""The held-out (subject, path) pairs of the evaluation, and the galleries in which a subject has to be recognised."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..world.atlas import Atlas
+from ..world.clips import Clip, World
+from .metrics import GALLERY
+
+SEED = 2410  # of the test world; trainings look at other seeds of it
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Pair `number` (from 0) of the evaluation: a held-out subject, a path, a caption, and their real clip."""
+
+    number: int
+    clip: Clip
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """float64 [F, 4] in 0..1"""
+        return self.clip.boxes.double().numpy()
+
+    @property
+    def real(self) -> np.ndarray:
+        """The real clip, uint8 [F, R, R, 3]."""
+        return to_bytes(self.clip.frames)
+
+
+def draw_pairs(atlas: Atlas, count: int, size: int = 64, num_frames: int = 8) -> list[Pair]:
+    """The first `count` pairs; always the same, and the first 48 are the same whatever the count.
+
+    The pairs are cut into galleries of 48. A gallery holds a concept once at most: the clips of the test world are
+    taken in their order, and one whose concept the gallery already has is left out. So telling the subjects of a
+    gallery apart never means telling two pictures of one concept apart.
+
+    Raises ValueError unless count is 1..48 or a multiple of 48 and the atlas has held-out concepts enough."""
+    if count < 1 or (count > GALLERY and count % GALLERY):
+        raise ValueError(f"{count} pairs do not fill galleries of {GALLERY}; choose a multiple of {GALLERY}, or fewer.")
+    concepts = {atlas.sprites[i].name for i in atlas.indices("test")}
+    if len(concepts) < min(count, GALLERY):
+        raise ValueError(f"The atlas has {len(concepts)} held-out concepts; a gallery needs {min(count, GALLERY)}.")
+    world = World(atlas, "test", size, num_frames, seed=SEED)
+    pairs: list[Pair] = []
+    index, seen = 0, set()
+    while len(pairs) < count:
+        clip = world.clip(index)
+        index += 1
+        if clip.concept in seen:
+            continue
+        seen.add(clip.concept)
+        pairs.append(Pair(len(pairs), clip))
+        if len(pairs) % GALLERY == 0:
+            seen = set()
+    return pairs
+
+
+def galleries(count: int) -> list[range]:
+    """The numbers of the pairs in each gallery."""
+    return [range(start, min(start + GALLERY, count)) for start in range(0, count, GALLERY)]
+
+
+def to_bytes(frames: torch.Tensor) -> np.ndarray:
+    """float [F, 3, H, W] in 0..1 -> uint8 [F, H, W, 3]."""
+    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def to_frames(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 [F, H, W, 3] -> float32 [F, 3, H, W] in 0..1."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255

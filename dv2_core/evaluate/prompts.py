@@ -1,0 +1,141 @@
+"""The workflows behind the rows of the table, as prompts in ComfyUI's API form."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from .engine import Prompt
+from .pairs import Pair, to_bytes
+
+SHOWN = "preview"  # id of the node whose pictures are the result
+REAL_FILE, SUBJECT_FILE = "real_{:04d}.tiff", "subject_{:04d}.png"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What of a pair the model is given beside the caption."""
+
+    name: str
+    boxes: bool = False
+    subject: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its clips."""
+        return self.name.replace(" + ", "-").replace(" ", "-")
+
+
+CONDITIONS = (
+    Condition("text only"),
+    Condition("boxes only", boxes=True),
+    Condition("subject only", subject=True),
+    Condition("boxes + subject", boxes=True, subject=True),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Model files by their names in ComfyUI's lists, and the sampler's settings (0: the adapter's own)."""
+
+    unet: str = "dv2-mini-base.safetensors"
+    clip: str = "dv2-mini-text.safetensors"
+    vae: str = "dv2-mini-vae.safetensors"
+    adapter: str = "dv2-mini-adapter.safetensors"
+    steps: int = 0
+    cfg: float = 0.0
+    lambda_m: float = -1.0
+    seed: int = 0  # the noise of pair i has the seed `seed + i`, the same in every row
+
+
+def generate(pair: Pair, condition: Condition, setup: Setup) -> Prompt:
+    """Subject + boxes + caption -> frames, with the parts that the condition leaves out not in the graph.
+
+    The pair's subject must lie in the input folder (`write_inputs`)."""
+    frames, height, width = pair.clip.masks.shape
+    size = {"width": width, "height": height}
+    prompt: Prompt = {
+        "base": node("DV2LoadBase", unet_name=setup.unet, clip_name=setup.clip, vae_name=setup.vae, prediction="auto"),
+        "adapter": node("DV2LoadAdapter", adapter_name=setup.adapter),
+        "positive": node("CLIPTextEncode", clip=["base", 1], text=pair.clip.caption),
+        "negative": node("CLIPTextEncode", clip=["base", 1], text=""),
+        "empty": node("EmptyLatentImage", **size, batch_size=frames),
+    }
+    model, positive, negative, masks = ["base", 0], ["positive", 0], ["negative", 0], {}
+    if condition.boxes:
+        prompt["boxes"] = node("DV2BoxesToMask", boxes=boxes_json(pair), length=frames, **size)
+        masks = {"masks": ["boxes", 0]}
+        prompt["motion"] = node(
+            "DV2MotionEncoder",
+            positive=positive,
+            negative=negative,
+            adapter=["adapter", 0],
+            **masks,
+            strength=1.0,
+            start=0.0,
+            end=1.0,
+        )
+        positive, negative = ["motion", 0], ["motion", 1]
+    if condition.subject:
+        prompt["subject"] = node("DV2LoadSubject", image=SUBJECT_FILE.format(pair.number), **size)
+        prompt["reference"] = node(
+            "DV2ReferenceAttention",
+            model=model,
+            adapter=["adapter", 0],
+            vae=["base", 2],
+            subject=["subject", 0],
+            **masks,
+            strength=1.0,
+            lambda_m=setup.lambda_m,
+            start=0.0,
+            end=1.0,
+        )
+        model = ["reference", 0]
+    prompt["sampler"] = node(
+        "DV2Sampler",
+        model=model,
+        positive=positive,
+        negative=negative,
+        latent_image=["empty", 0],
+        seed=setup.seed + pair.number,
+        steps=setup.steps,
+        cfg=setup.cfg,
+        denoise=1.0,
+        adapter=["adapter", 0],
+    )
+    prompt["decoded"] = node("VAEDecode", samples=["sampler", 0], vae=["base", 2])
+    prompt[SHOWN] = node("PreviewImage", images=["decoded", 0])
+    return prompt
+
+
+def reconstruct(pair: Pair, setup: Setup) -> Prompt:
+    """The real clip through the stock VAE nodes; it must lie in the input folder (`write_inputs`)."""
+    return {
+        "vae": node("VAELoader", vae_name=setup.vae),
+        "real": node("LoadImage", image=REAL_FILE.format(pair.number)),
+        "encoded": node("VAEEncode", pixels=["real", 0], vae=["vae", 0]),
+        "decoded": node("VAEDecode", samples=["encoded", 0], vae=["vae", 0]),
+        SHOWN: node("PreviewImage", images=["decoded", 0]),
+    }
+
+
+def node(class_type: str, **inputs: object) -> dict[str, object]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def boxes_json(pair: Pair) -> str:
+    """One [x1, y1, x2, y2] in pixels per frame."""
+    height, width = pair.clip.masks.shape[1:]
+    scale = (width, height, width, height)
+    return json.dumps([[round(float(v) * side) for v, side in zip(b, scale, strict=True)] for b in pair.boxes])
+
+
+def write_inputs(pair: Pair, input_dir: Path) -> None:
+    """Put the pair's subject (PNG with transparency) and its real clip (a page per frame) into the input folder."""
+    subject = Image.fromarray(to_bytes(pair.clip.subject[None])[0])
+    subject.putalpha(Image.fromarray(pair.clip.subject_alpha.byte().numpy() * 255))
+    subject.save(input_dir / SUBJECT_FILE.format(pair.number))
+    # TIFF, because its writer keeps equal frames: those of a clip that stands still.
+    first, *rest = (Image.fromarray(frame) for frame in pair.real)
+    first.save(input_dir / REAL_FILE.format(pair.number), save_all=True, append_images=rest)
