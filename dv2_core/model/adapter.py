@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -53,12 +53,26 @@ class AdapterConfig:
     cfg: float = 9.0
     trained: tuple[int, int, int, int] = (16, 448, 256, 8)
 
+    def __post_init__(self) -> None:
+        if not self.components or not set(self.components) <= {"ref", "motion"}:
+            raise ValueError(f"components is {self.components}; it must name 'ref', 'motion' or both.")
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {get_args(hint)}.")
+        if len(self.encoder_channels) != 4 or self.encoder_channels[-1] % self.encoder_heads:
+            raise ValueError(
+                f"encoder_channels is {self.encoder_channels}; it must be four widths (of 1, 1/2, 1/4 and 1/8 of the "
+                f"resolution), the last one a multiple of encoder_heads, {self.encoder_heads}."
+            )
+        if not 0.0 <= self.lambda_m <= 1.0:
+            raise ValueError(f"lambda_m is {self.lambda_m}; it must be from 0 to 1.")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AdapterConfig:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"unknown adapter setting {unknown}; known are {[f.name for f in fields(cls)]}.")
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         if "unet" in known:
             known["unet"] = UNet3DConfig.from_dict(known["unet"])
         return cls(**known)
@@ -126,19 +140,35 @@ def read_adapter(path: Path) -> tuple[AdapterConfig, dict[str, str], dict[str, T
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(
-                    f"{path.name} is not a DreamVideo-2 adapter: its metadata says format "
-                    f"{metadata.get('format', 'nothing')!r}, not {FORMAT!r}. Choose a file written by this pack's trainer."
-                )
-            config = AdapterConfig.from_dict(json.loads(metadata["dreamvideo2.config"]))
+            config = _read_config(path.name, metadata)
             weights = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path.name} cannot be read as a safetensors adapter ({error}). It is empty, cut short or another kind of "
             "file under this name; download it again or choose another."
         ) from error
     return config, metadata, weights
+
+
+def _read_config(name: str, metadata: Mapping[str, str]) -> AdapterConfig:
+    given, version = metadata.get("format", "nothing"), metadata.get("format_version")
+    if given != FORMAT:
+        raise ValueError(
+            f"{name} is not a DreamVideo-2 adapter: its metadata says format {given!r}, not {FORMAT!r}. "
+            "Choose a file written by this pack's trainer."
+        )
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{name} has version {version!r} of the adapter format, and this pack reads version {FORMAT_VERSION!r}. "
+            "Update the pack, or choose another adapter."
+        )
+    try:
+        return AdapterConfig.from_dict(json.loads(metadata.get("dreamvideo2.config", "")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the settings in the metadata of {name} cannot be used: {error} "
+            "Update the pack if the file is newer than it; otherwise the file is damaged, get it again."
+        ) from error
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
