@@ -1,0 +1,70 @@
+// Opens ComfyUI's page in a real browser, loads a workflow, queues it and prints a report as JSON.
+//   node browser.mjs CONFIG.json
+// CONFIG: { url, playwright, chromium, nodes2, workflow, screenshots, seconds }
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const config = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const { chromium } = createRequire(import.meta.url)(config.playwright);
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
+const SETTINGS = {
+  "Comfy.TutorialCompleted": true, // no template dialog in the way on the first visit
+  "Comfy.InstalledVersion": "1.99.0",
+  "Comfy.VueNodes.Enabled": config.nodes2,
+  "Comfy.Workflow.ShowMissingModelsWarning": false,
+  "Comfy.Notification.ShowVersionUpdates": false,
+};
+
+const answer = await fetch(`${config.url}/settings`, {
+  method: "POST", headers: { "Content-Type": "application/json", "Comfy-User": "" }, body: JSON.stringify(SETTINGS),
+});
+if (!answer.ok) throw new Error(`settings were refused with ${answer.status}`);
+
+const report = { elsewhere: [], pageErrors: [] };
+const browser = await chromium.launch({ executablePath: config.chromium, headless: true, args: FLAGS });
+try {
+  const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
+  await context.route("**/*", (route) => {
+    const url = new URL(route.request().url());
+    if (url.hostname === "127.0.0.1" || ["data:", "blob:"].includes(url.protocol)) return route.continue();
+    report.elsewhere.push(url.href);
+    return route.abort();
+  });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => report.pageErrors.push(String(error)));
+  await page.goto(config.url, { waitUntil: "domcontentloaded" });
+  const ready = () => window.app?.extensionManager && window.app?.graph;
+  await page.waitForFunction(ready, null, { timeout: 90000 });
+  const splash = () => !document.querySelector("#splash-loader, .p-blockui-mask");
+  await page.waitForFunction(splash, null, { timeout: 30000 });
+
+  Object.assign(report, await page.evaluate(async (workflow) => {
+    window.dv2Events = [];
+    for (const kind of ["execution_start", "progress", "executed", "execution_success", "execution_error"])
+      app.api.addEventListener(kind, (event) => window.dv2Events.push([kind, event.detail]));
+    await app.loadGraphData(workflow, true, true, "dv2");
+    const nodes = app.graph._nodes;
+    return {
+      frontend: window.__COMFYUI_FRONTEND_VERSION__,
+      nodes2: Boolean(LiteGraph.vueNodesMode),
+      nodes: nodes.map((node) => node.type),
+      missing: nodes.filter((node) => !LiteGraph.registered_node_types[node.type]).map((node) => node.type),
+      prompt: (await app.graphToPrompt()).output,
+      saved: app.graph.serialize().nodes.map((node) => [String(node.id), node.widgets_values ?? []]),
+    };
+  }, config.workflow));
+  await page.screenshot({ path: join(config.screenshots, "loaded.png") });
+  await page.evaluate(() => app.queuePrompt(0, 1));
+  const ended = () => Object.keys(app.lastNodeErrors ?? {}).length > 0
+    || window.dv2Events.some(([kind]) => ["execution_success", "execution_error"].includes(kind));
+  await page.waitForFunction(ended, null, { timeout: config.seconds * 1000 });
+  await page.waitForTimeout(1500); // the previews are drawn after the event
+  await page.screenshot({ path: join(config.screenshots, "finished.png") });
+  report.refused = await page.evaluate(() => app.lastNodeErrors ?? {});
+  report.events = await page.evaluate(() => window.dv2Events);
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(report));
