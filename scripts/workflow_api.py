@@ -114,7 +114,7 @@ def _widget_slots(node: Json, info: Json) -> dict[str, int]:
     """Where each widget's value lies in ``widgets_values``.
 
     The page writes one value per widget in the order of the inputs, also for widgets whose input is linked. After a
-    seed it writes what to do with it after a run, and after the required inputs one value for an upload button.
+    seed it writes what to do with it after a run, and at the end one value for an upload button.
     """
     spec = _spec(node, info)["input"]
     values = node.get("widgets_values") or []
@@ -133,8 +133,8 @@ def _widget_slots(node: Json, info: Json) -> dict[str, int]:
             seed = options.get("control_after_generate") or name in ("seed", "noise_seed")
             if seed and position < len(values) and values[position] in AFTER_GENERATE:
                 position += 1
-        if group == "required" and any(len(e) > 1 and any(e[1].get(u) for u in UPLOADS) for e in inputs.values()):
-            position += position < len(values) and values[position] in ("image", "video", "audio")
+    if any(len(entry) > 1 and entry[1].get(upload) for entry in spec["required"].values() for upload in UPLOADS):
+        position += 1
     if position != len(values):
         raise WorkflowError(
             f"Node {node['id']} ({node['type']}) was saved with {len(values)} widget values, but this version of the "
