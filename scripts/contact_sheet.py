@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 COLUMNS = 8
-CELL = 192  # longest side of a frame on the sheet, pixels
+CELL = 256  # longest side of a frame on the sheet, pixels
 GAP = 6
 
 

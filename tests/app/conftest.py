@@ -58,6 +58,7 @@ class App:
 
     def __init__(self, server: ComfyServer) -> None:
         self.server = server
+        self.pack = REPO
         self.info: dict[str, Any] = server.get("/object_info")
         self.template: dict[str, Any] = json.loads((REPO / "workflows" / "dv2_subject_on_a_path.json").read_text())
 

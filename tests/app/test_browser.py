@@ -49,7 +49,7 @@ def test_the_template_loads_whole_and_runs_from_the_page(page_app, nodes2, tmp_p
     assert kinds[-1] == "execution_success", report["events"][-1]
     assert "progress" in kinds
     assert report["elsewhere"] == []
-    assert dict(report["saved"]) == {str(node["id"]): node["widgets_values"] for node in workflow["nodes"]}
+    assert dict(report["saved"]) == {str(node["id"]): node.get("widgets_values") or [] for node in workflow["nodes"]}
     # What the quick start sends without a browser is what the page sends.
     ours = {node: (e["class_type"], e["inputs"]) for node, e in to_prompt(workflow, page_app.info).items()}
     assert {node: (e["class_type"], e["inputs"]) for node, e in report["prompt"].items()} == ours
