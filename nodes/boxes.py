@@ -13,10 +13,11 @@ from .subject import size_inputs
 from .types import CATEGORY
 
 DEFAULT = '{"first": [4, 30, 28, 60], "last": [36, 6, 60, 36]}'
+UNCONNECTED = object()
 BOXES_HELP = (
-    'JSON. First and last box: {"first": [x1, y1, x2, y2], "last": [...]}; first box and a path of centres: {"first": [...], '
-    '"trajectory": [[x, y], ...]}; keyframes: [{"frame": 0, "box": [...]}, ...]; or one box per frame. In pixels of '
-    "width x height."
+    'JSON. First and last box: {"first": [x1, y1, x2, y2], "last": [...]}; first box and a path of centres: '
+    '{"first": [...], "trajectory": [[x, y], ...]}; keyframes: [{"frame": 0, "box": [...]}, ...]; or one box per frame. '
+    "In pixels of width x height."
 )
 
 
@@ -27,8 +28,8 @@ class BoxesToMask(io.ComfyNode):
             node_id="DV2BoxesToMask",
             display_name="Boxes to Mask (DreamVideo-2)",
             category=CATEGORY,
-            description="One box per frame, from first and last box, keyframes, a first box and a trajectory, other nodes' "
-            "boxes, or a mask video. Connected boxes or masks replace the text.",
+            description="One box per frame, from first and last box, keyframes, a first box and a trajectory, other "
+            "nodes' boxes, or a mask video. Connected boxes or masks replace the text.",
             search_aliases=["bounding box", "trajectory", "motion path", "box mask", "bbox"],
             inputs=[
                 io.String.Input("boxes", default=DEFAULT, multiline=True, tooltip=BOXES_HELP),
@@ -47,9 +48,12 @@ class BoxesToMask(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, boxes: str, length: int, width: int, height: int) -> bool | str:
+    def validate_inputs(cls, boxes: str | None, length: int | None, width: int | None, height: int | None,
+                        bounding_boxes: Any = UNCONNECTED, mask: Any = UNCONNECTED) -> bool | str:  # fmt: skip
+        """Checks the text unless it is replaced. What is connected is None here: its value is not known yet."""
         try:
-            if None not in (boxes, length, width, height):
+            replaced = bounding_boxes is not UNCONNECTED or mask is not UNCONNECTED
+            if not replaced and boxes is not None and length is not None and width is not None and height is not None:
                 parse_boxes(boxes, length, width, height)
         except ValueError as error:
             return str(error)
@@ -65,8 +69,8 @@ class BoxesToMask(io.ComfyNode):
         if mask is not None:
             if tuple(mask.shape) != (length, height, width):
                 raise ValueError(
-                    f"The mask has {mask.shape[0]} frames of {mask.shape[2]}x{mask.shape[1]} pixels, but the video has {length} "
-                    f"of {width}x{height}. Resize the mask, or set length, width and height to those of the mask."
+                    f"The mask has {mask.shape[0]} frames of {mask.shape[2]}x{mask.shape[1]} pixels, but the video has "
+                    f"{length} of {width}x{height}. Resize the mask, or set length, width and height to the mask's."
                 )
             track = from_masks(mask)
         elif bounding_boxes is not None:
@@ -83,7 +87,7 @@ class DrawBoxes(io.ComfyNode):
             node_id="DV2DrawBoxes",
             display_name="Draw Boxes (DreamVideo-2)",
             category=CATEGORY,
-            description="Draws one box per frame over the frames, to see whether the subject is where it was asked to be.",
+            description="Draws one box per frame over the frames, to see whether the subject is where it should be.",
             search_aliases=["box overlay", "bounding box preview"],
             inputs=[
                 io.Image.Input("frames"),

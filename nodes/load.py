@@ -32,8 +32,8 @@ class LoadBase(io.ComfyNode):
                 io.Combo.Input("vae_name", options=files.file_list("vae"),
                                tooltip="VAE: any Stable Diffusion 1.x or 2.x VAE for ModelScope (models/vae)."),
                 io.Combo.Input("prediction", options=["auto", "eps", "v"], default="auto",
-                               tooltip="What the UNet predicts. auto: what the file says, else eps (right for ModelScope "
-                               "and ZeroScope)."),
+                               tooltip="What the UNet predicts. auto: what the file says, else eps (right for "
+                               "ModelScope and ZeroScope)."),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )  # fmt: skip
@@ -64,6 +64,15 @@ class LoadAdapter(io.ComfyNode):
             ],
             outputs=[Adapter.Output(display_name="adapter")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, adapter_name: str | None) -> bool | str:
+        try:
+            if adapter_name is not None:
+                files.path_of(files.ADAPTERS, adapter_name)
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, adapter_name: str) -> io.NodeOutput:

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from .host import compat
 from .host.adapter import HostAdapter
-from .host.motion import MotionControl, apply_motion
+from .host.motion import MotionControl, apply_motion, with_video_length
 from .host.reference import SubjectReference
 from .types import CATEGORY, Adapter
 
@@ -36,27 +36,29 @@ class ReferenceAttention(io.ComfyNode):
                 Adapter.Input("adapter"),
                 io.Vae.Input("vae"),
                 io.Image.Input("subject", tooltip="Canvas of Load Subject or Prepare Subject."),
-                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.01, tooltip="0 is the unpatched model."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.01, tooltip="0: the unpatched model."),
                 io.Float.Input("lambda_m", default=-1.0, min=-1.0, max=1.0, step=0.01,
-                               tooltip="Weight of the subject outside the boxes: 0 only inside, 1 everywhere, -1 the adapter's "
-                               "own (0.75 in the paper)."),
+                               tooltip="Weight of the subject outside the boxes: 0 only inside, 1 everywhere, -1 the "
+                               "adapter's own (0.75 in the paper)."),
                 *schedule_inputs(),
-                io.Mask.Input("masks", optional=True, tooltip="Of Boxes to Mask. Without it the subject acts everywhere."),
+                io.Mask.Input("masks", optional=True,
+                              tooltip="Of Boxes to Mask. Without it the subject acts everywhere."),
             ],
             outputs=[io.Model.Output()],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model: Any, adapter: HostAdapter, vae: Any, subject: torch.Tensor, strength: float, lambda_m: float,
-                start: float, end: float, masks: torch.Tensor | None = None) -> io.NodeOutput:  # fmt: skip
+    def execute(cls, model: Any, adapter: HostAdapter, vae: Any, subject: torch.Tensor, strength: float,
+                lambda_m: float, start: float, end: float,
+                masks: torch.Tensor | None = None) -> io.NodeOutput:  # fmt: skip
         adapter.check_base(model.model)
         if adapter.ref is None:
             raise ValueError(f"The adapter {adapter.name} has no reference attention; it was trained for motion only.")
         latent = model.model.process_latent_in(vae.encode(subject[:1, :, :, :3]))
         if latent.shape[1] != adapter.config.unet.in_channels:
             raise ValueError(
-                f"This VAE makes {latent.shape[1]} latent channels, but the base has {adapter.config.unet.in_channels}. "
-                "Connect the VAE that was loaded with the base."
+                f"This VAE makes {latent.shape[1]} latent channels, but the base has "
+                f"{adapter.config.unet.in_channels}. Connect the VAE that was loaded with the base."
             )
         lambda_m = adapter.config.lambda_m if lambda_m < 0 else lambda_m
         reference = SubjectReference(adapter, latent, masks, strength, lambda_m, start, end)
@@ -87,8 +89,8 @@ class MotionEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, positive: Any, negative: Any, adapter: HostAdapter, masks: torch.Tensor, strength: float, start: float,
-                end: float) -> io.NodeOutput:  # fmt: skip
+    def execute(cls, positive: Any, negative: Any, adapter: HostAdapter, masks: torch.Tensor, strength: float,
+                start: float, end: float) -> io.NodeOutput:  # fmt: skip
         if adapter.motion is None:
             raise ValueError(f"The adapter {adapter.name} has no motion module; it was trained for the subject only.")
         if strength == 0.0 or start >= end:
@@ -96,6 +98,7 @@ class MotionEncoder(io.ComfyNode):
         control = MotionControl(adapter, masks)
         control.set_cond_hint(masks, strength, (start, end))
         made: dict[Any, Any] = {}
+        positive, negative = (with_video_length(c, len(masks)) for c in (positive, negative))
         positive = apply_motion(positive, control, made)
         if adapter.config.motion_uncond == "same":
             negative = apply_motion(negative, control, made)

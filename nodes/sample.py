@@ -20,8 +20,8 @@ class Sampler(io.ComfyNode):
             node_id="DV2Sampler",
             display_name="Sampler (DreamVideo-2)",
             category=CATEGORY,
-            description="Exact DDIM with the steps and guidance that the adapter was made for (paper: 50 steps, CFG 9). "
-            "Stock samplers work as well.",
+            description="Exact DDIM with the steps and guidance that the adapter was made for (paper: 50 steps, "
+            "CFG 9). Stock samplers work as well.",
             search_aliases=["DDIM", "KSampler", "text to video sampler"],
             inputs=[
                 io.Model.Input("model"),
@@ -29,7 +29,8 @@ class Sampler(io.ComfyNode):
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image", tooltip="Empty Latent Image with the number of frames as batch size."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
-                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="0: the adapter's own (50 without an adapter)."),
+                io.Int.Input("steps", default=0, min=0, max=1000,
+                             tooltip="0: the adapter's own (50 without an adapter)."),
                 io.Float.Input("cfg", default=0.0, min=0.0, max=100.0, step=0.1,
                                tooltip="0: the adapter's own (9 without an adapter)."),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01,
@@ -40,8 +41,8 @@ class Sampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model: Any, positive: Any, negative: Any, latent_image: dict[str, Any], seed: int, steps: int, cfg: float,
-                denoise: float, adapter: HostAdapter | None = None) -> io.NodeOutput:  # fmt: skip
+    def execute(cls, model: Any, positive: Any, negative: Any, latent_image: dict[str, Any], seed: int, steps: int,
+                cfg: float, denoise: float, adapter: HostAdapter | None = None) -> io.NodeOutput:  # fmt: skip
         steps = steps or (adapter.config.steps if adapter else STEPS)
         cfg = cfg or (adapter.config.cfg if adapter else CFG)
         sigmas = sampling.ddim_sigmas(model, steps, denoise)
@@ -78,7 +79,7 @@ class DDIMSampler(io.ComfyNode):
             node_id="DV2DDIMSampler",
             display_name="DDIM Sampler (DreamVideo-2)",
             category=CATEGORY,
-            description="The original's DDIM update to float error; use it with DDIM Sigmas in SamplerCustom(Advanced).",
+            description="The original's DDIM update to float error; for DDIM Sigmas in SamplerCustom(Advanced).",
             search_aliases=["KSamplerSelect"],
             inputs=[],
             outputs=[io.Sampler.Output()],

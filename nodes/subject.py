@@ -61,13 +61,13 @@ class LoadSubject(io.ComfyNode):
             node_id="DV2LoadSubject",
             display_name="Load Subject (DreamVideo-2)",
             category=CATEGORY,
-            description="Loads one subject picture, cuts the subject out (transparency, or a plain background) and places it "
-            "on a blank white canvas of the video's size.",
+            description="Loads one subject picture, cuts the subject out (transparency, or a plain background) and "
+            "places it on a blank white canvas of the video's size.",
             search_aliases=["subject image", "reference image"],
             inputs=[
                 io.Combo.Input("image", options=subject_files(), upload=io.UploadType.image,
                                image_folder=io.FolderType.input,
-                               tooltip="One subject. A picture with transparency is best; a plain background works too."),
+                               tooltip="One subject. Best with transparency; a plain background works too."),
                 *size_inputs(),
             ],
             outputs=[io.Image.Output(display_name="subject"), io.Mask.Output(display_name="subject_mask")],
@@ -113,9 +113,10 @@ class PrepareSubject(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="One picture of the subject; of a batch, the first."),
                 *size_inputs(),
-                io.Mask.Input("mask", optional=True, tooltip="1 on the subject. Without it the background must be plain."),
-                io.Boolean.Input("invert_mask", default=False, tooltip="On for the MASK of Load Image, which is 1 where "
-                                 "the picture is transparent."),
+                io.Mask.Input("mask", optional=True,
+                              tooltip="1 on the subject. Without it the background must be plain."),
+                io.Boolean.Input("invert_mask", default=False,
+                                 tooltip="On for the MASK of Load Image, which is 1 where it is transparent."),
             ],
             outputs=[io.Image.Output(display_name="subject"), io.Mask.Output(display_name="subject_mask")],
         )  # fmt: skip
@@ -123,6 +124,8 @@ class PrepareSubject(io.ComfyNode):
     @classmethod
     def execute(cls, image: torch.Tensor, width: int, height: int, invert_mask: bool,
                 mask: torch.Tensor | None = None) -> io.NodeOutput:  # fmt: skip
+        if 0 in image.shape:
+            raise ValueError(f"The subject image has shape {list(image.shape)}, that is, no pixels. Connect a picture.")
         first = None
         if mask is not None:
             first = mask[0] if mask.ndim == 3 else mask

@@ -19,7 +19,7 @@ def reweighted_loss(
     Returns:
         The scalar loss, and detached mean squared errors ``mse``, ``inside`` and ``outside`` for the log.
     """
-    inside = F.adaptive_avg_pool2d(masks, prediction.shape[-2:])  # [B * F, 1, h, w]
+    inside = F.adaptive_avg_pool2d(masks, (prediction.shape[-2], prediction.shape[-1]))  # [B * F, 1, h, w]
     error = (prediction.float() - target.float()).square().mean(dim=1, keepdim=True)  # [B * F, 1, h, w]
     loss = ((lambda_l * inside + (1.0 - inside)) * error).mean()
     detached, eps = error.detach(), 1e-8

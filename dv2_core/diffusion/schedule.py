@@ -41,7 +41,7 @@ def ddim_timesteps(steps: int) -> list[int]:
 
 
 def ddim_sigmas(steps: int) -> Tensor:
-    """The same as sigmas = sqrt((1 - alpha-bar) / alpha-bar), with the original's end at t = 0, not at sigma = 0. [steps + 1]."""
+    """The same as sigmas = sqrt((1 - alpha-bar) / alpha-bar), ending at t = 0 like the original. [steps + 1]."""
     alpha_bar = alphas_cumprod()[torch.tensor([*ddim_timesteps(steps), 0])]
     return ((1 - alpha_bar) / alpha_bar).sqrt().float()
 

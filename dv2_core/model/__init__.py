@@ -15,7 +15,7 @@ from .reference import (
 from .unet3d import UNet3D
 
 __all__ = [
-    "Adapter", "AdapterConfig", "AttentionFunction", "MotionModule", "Reference", "ReferenceAttentions", "ReferencePatch",
-    "UNet3D", "UNet3DConfig", "blended_mask", "fingerprint", "plain_attention", "read_adapter", "reference_patches", "save_adapter",
-    "sdpa_attention", "subject_features",
+    "Adapter", "AdapterConfig", "AttentionFunction", "MotionModule", "Reference", "ReferenceAttentions",
+    "ReferencePatch", "UNet3D", "UNet3DConfig", "blended_mask", "fingerprint", "plain_attention", "read_adapter",
+    "reference_patches", "save_adapter", "sdpa_attention", "subject_features",
 ]  # fmt: skip

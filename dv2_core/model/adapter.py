@@ -1,4 +1,4 @@
-"""The adapter: reference attentions and motion module in one safetensors file whose metadata states every open choice."""
+"""The adapter: reference attentions and motion module in one safetensors file; its metadata states every choice."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Adapter(nn.Module):
         wrong = [k for k in expected.keys() & renamed.keys() if expected[k].shape != renamed[k].shape]
         if missing or unexpected or wrong:
             raise ValueError(
-                f"the adapter's weights do not fit its own settings: {len(missing)} missing (for example {missing[:1]}), "
+                f"the adapter's weights do not fit its own settings: {len(missing)} missing (such as {missing[:1]}), "
                 f"{len(unexpected)} unexpected ({unexpected[:1]}), {len(wrong)} of another shape ({wrong[:1]}). "
                 "The file is damaged or was written by another program; get it again."
             )

@@ -20,7 +20,7 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Ten
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
-    """The same as two matrix products and a softmax: trains short sequences on a CPU 1.4x as fast as SDPA's backward."""
+    """The same as two matrix products and a softmax; on a CPU its backward is far faster for short sequences."""
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, d]
     weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(dim=-1)
     return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)

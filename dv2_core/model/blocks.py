@@ -37,7 +37,7 @@ class TemporalConvBlock(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Spatial ResBlock, then (``temporal=True``) the temporal convolutions, whose misspelt name is the published one."""
+    """Spatial ResBlock, then (``temporal=True``) the temporal convolutions; the misspelt name is the published one."""
 
     def __init__(self, channels: int, out_channels: int, emb_channels: int, operations: Any, temporal: bool = True,
                  **factory: Any) -> None:  # fmt: skip

@@ -12,7 +12,7 @@ from .config import UNet3DConfig
 
 
 class Layers:
-    """Builds the parts of a UNet, with (``temporal=True``, ModelScope names) or without temporal layers (cldm names)."""
+    """Builds the parts of a UNet with (ModelScope names) or without temporal layers (cldm names)."""
 
     def __init__(self, config: UNet3DConfig, operations: Any, attention: AttentionFunction, temporal: bool,
                  **factory: Any) -> None:  # fmt: skip

@@ -64,7 +64,7 @@ class MotionEncoder(nn.Module):
 
 
 class ControlNet(nn.Module):
-    """Spatial ControlNet: the base's encoder without its temporal layers, zero convolutions at every skip (cldm names)."""
+    """Spatial ControlNet: the base's encoder without temporal layers, a zero convolution per skip (cldm names)."""
 
     def __init__(self, config: UNet3DConfig, attention: AttentionFunction, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class ControlNet(nn.Module):
         given, expected = (hint.shape[0], *hint.shape[2:]), (x.shape[0], *x.shape[2:])
         if given != expected:
             raise ValueError(
-                f"the motion hint is {given} and the latent is {expected} (frames, height, width); give one box mask per "
+                f"the motion hint is {given}, the latent {expected} (frames, height, width); give one box mask per "
                 "frame, of 8 times the latent's height and width."
             )
         emb = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
@@ -121,9 +121,9 @@ class MotionModule(nn.Module):
         encoder_heads: heads of its temporal attentions.
     """
 
-    def __init__(self, config: UNet3DConfig, encoder_channels: tuple[int, ...] = (16, 32, 96, 256), encoder_heads: int = 4,
-                 operations: Any = nn, attention: AttentionFunction = sdpa_attention, dtype: torch.dtype | None = None,
-                 device: Any = None) -> None:  # fmt: skip
+    def __init__(self, config: UNet3DConfig, encoder_channels: tuple[int, ...] = (16, 32, 96, 256),
+                 encoder_heads: int = 4, operations: Any = nn, attention: AttentionFunction = sdpa_attention,
+                 dtype: torch.dtype | None = None, device: Any = None) -> None:  # fmt: skip
         super().__init__()
         factory: dict[str, Any] = dict(dtype=dtype, device=device)
         self.encoder = MotionEncoder(

@@ -84,7 +84,7 @@ class TrainConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"unknown setting {unknown} in the training config; known are {sorted(known)}.")
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         unet = UNet3DConfig.from_dict(settings["unet"]) if "unet" in settings else UNet3DConfig.miniature()
         adapter = AdapterConfig.from_dict({**settings.get("adapter", {}), "unet": unet.to_dict()})
         return cls(**{**settings, "unet": unet, "adapter": adapter})

@@ -1,4 +1,4 @@
-"""The training loop: ``python -m dv2_core train CONFIG --out DIR``, or the same under ``torchrun`` on several processes."""
+"""The training loop: ``python -m dv2_core train CONFIG --out DIR``, also under ``torchrun`` on several processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None
 
     Args:
         out: receives checkpoint.pt, log.jsonl, previews/ and export/.
-        stop_after: end early at this step with a checkpoint, as an interrupt would (the schedule stays that of ``steps``).
+        stop_after: end early at this step with a checkpoint; the schedule stays that of ``steps``.
 
     Raises:
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
@@ -68,6 +68,7 @@ def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None
     end = config.steps if stop_after is None else min(stop_after, config.steps)
     saved_at, started = time.monotonic(), time.monotonic()
     bar = tqdm(total=config.steps, initial=start, disable=not main, unit="step", mininterval=5)
+    norm: Tensor | float | None = 0.0
     for step in range(start, end):
         for micro in range(config.accumulate):
             index = step * config.accumulate + micro
@@ -82,7 +83,8 @@ def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None
         schedule.step()
         with torch.no_grad():
             decay = min(config.ema, (step + 1) / (step + 20))
-            torch._foreach_lerp_(list(ema.values()), [p.detach() for p in learning.values()], 1 - decay)
+            for name, p in learning.items():
+                ema[name].lerp_(p.detach(), 1 - decay)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {step}; the last good state is {checkpoint}. Lower lr or grad_clip."
@@ -90,8 +92,9 @@ def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None
         if main:
             bar.update()
             if step % 10 == 0:
-                row = {"step": step, "loss": loss.item(), "norm": float(norm), "lr": schedule.get_last_lr()[0],
-                       **{k: float(v) for k, v in figures.items()}, "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
+                seconds = round(time.monotonic() - started, 1)
+                row = {"step": step, "loss": loss.item(), "norm": float(norm or 0.0), "lr": schedule.get_last_lr()[0],
+                       **{k: float(v) for k, v in figures.items()}, "seconds": seconds}  # fmt: skip
                 with (out / "log.jsonl").open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 bar.set_postfix(loss=f"{loss.item():.3f}")

@@ -1,4 +1,4 @@
-"""The trainer: exact resume, frozen parts, files that load in the nodes. A world of drawn subjects, a UNet of 32 channels."""
+"""The trainer: exact resume, frozen parts, files that load in the nodes. Drawn subjects, a UNet of 32 channels."""
 
 import dataclasses
 import json
@@ -41,8 +41,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(world: Path) -> TrainConfig:
     return TrainConfig(
-        trains=("base", "text", "adapter"), atlas=str(world / "atlas.safetensors"), latent=str(world / "latent.safetensors"),
-        steps=4, unet=UNET, adapter=AdapterConfig(unet=UNET, encoder_channels=(8, 8, 8, 8), encoder_heads=1, prediction="v"),
+        trains=("base", "text", "adapter"), atlas=str(world / "atlas.safetensors"),
+        latent=str(world / "latent.safetensors"), steps=4, unet=UNET,
+        adapter=AdapterConfig(unet=UNET, encoder_channels=(8, 8, 8, 8), encoder_heads=1, prediction="v"),
         num_frames=2, text_width=32, text_layers=1, batch=2, preview_steps=100,
     )  # fmt: skip
 
