@@ -16,8 +16,8 @@ DEFAULT = '{"first": [4, 30, 28, 60], "last": [36, 6, 60, 36]}'
 UNCONNECTED = object()
 BOXES_HELP = (
     'JSON. First and last box: {"first": [x1, y1, x2, y2], "last": [...]}; first box and a path of centres: '
-    '{"first": [...], "trajectory": [[x, y], ...]}; keyframes: [{"frame": 0, "box": [...]}, ...]; or one box per frame. '
-    "In pixels of width x height."
+    '{"first": [...], "trajectory": [[x, y], ...]}; keyframes: [{"frame": 0, "box": [...]}, ...]; or one box per '
+    "frame. In pixels of width x height."
 )
 
 
