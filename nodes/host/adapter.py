@@ -1,4 +1,4 @@
-"""The DreamVideo-2 adapter inside ComfyUI: two modules, each with its own model patcher so that the core offloads them."""
+"""The adapter inside ComfyUI: two modules, each with its own model patcher so that the core offloads them."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ class HostAdapter:
             )
         if config != self.config.unet:
             raise ValueError(
-                f"The adapter {self.name} was trained for a UNet of {self.config.unet.model_channels} channels and levels "
-                f"{self.config.unet.channel_mult}, but this base has {config.model_channels} and {config.channel_mult}. "
+                f"The adapter {self.name} was trained for a UNet of {self.config.unet.model_channels} channels and "
+                f"levels {self.config.unet.channel_mult}, but this base has {config.model_channels} and "
+                f"{config.channel_mult}. "
                 "Choose the adapter that belongs to the base."
             )
         expected = self.metadata.get("base_model.fingerprint")
         if expected and expected != model.fingerprint:
             logging.warning(
-                "The adapter %s was trained on %s, and this base has other weights (fingerprint %s..., expected %s...). "
-                "It will run; results may be worse.",
+                "The adapter %s was trained on %s, and this base has other weights (fingerprint %s..., expected "
+                "%s...). It will run; results may be worse.",
                 self.name, self.metadata.get("base_model.name", "another base"), model.fingerprint[:8], expected[:8],
             )  # fmt: skip
 
@@ -68,10 +69,26 @@ def load_adapter(path: Path) -> HostAdapter:
     return HostAdapter(path.name, config, metadata, patcher(adapter.ref), patcher(adapter.motion))
 
 
+def check_masks(masks: torch.Tensor) -> None:
+    """Refuse what is not one mask per frame, [F, H, W]."""
+    if masks.ndim != 3 or 0 in masks.shape:
+        raise ValueError(
+            f"The box masks have shape {list(masks.shape)}, but there must be one per frame, [frames, height, width]. "
+            "Connect the masks of 'Boxes to Mask', or a mask video."
+        )
+
+
 def window_rows(masks: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
     """The masks [F, ...] of the frames in the current context window, or all of them."""
     window = options.get("context_window")
-    return masks if window is None else masks[torch.as_tensor(window.index_list, device=masks.device)]
+    if window is None:
+        return masks
+    if max(window.index_list) >= len(masks):
+        raise ValueError(
+            f"A context window holds frame {max(window.index_list)}, but there are {len(masks)} box masks. Give the "
+            "converter the length of the whole video."
+        )
+    return masks[torch.as_tensor(window.index_list, device=masks.device)]
 
 
 def compute_dtype(model: Any) -> torch.dtype:

@@ -10,6 +10,7 @@ import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
+import comfy.ops
 import comfy.patcher_extension
 import comfy.supported_models_base
 import comfy.utils
@@ -57,7 +58,8 @@ class ModelScopeConfig(comfy.supported_models_base.BASE):
         # The names next to "dreamvideo2" are what ComfyUI's LoRA key map for diffusers names looks for.
         super().__init__({
             "dreamvideo2": config, "in_channels": config.in_channels, "model_channels": config.model_channels,
-            "num_res_blocks": [config.num_res_blocks] * len(config.channel_mult), "channel_mult": list(config.channel_mult),
+            "num_res_blocks": [config.num_res_blocks] * len(config.channel_mult),
+            "channel_mult": list(config.channel_mult),
             "transformer_depth": _depths(config, config.num_res_blocks),
             "transformer_depth_output": _depths(config, config.num_res_blocks + 1), "transformer_depth_middle": 1,
             "context_dim": config.context_dim, "num_head_channels": config.head_dim, "use_linear_in_transformer": True,
@@ -74,19 +76,38 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         out = super().extra_conds(**kwargs)
-        frames = kwargs.get("dv2_video_length") or kwargs["noise"].shape[0]
-        if kwargs["noise"].shape[0] % frames:
+        shape, text, known = kwargs["noise"].shape, kwargs.get("cross_attn"), kwargs.get("dv2_video_length")
+        self._check_inputs(shape, text)
+        frames = known or shape[0]
+        if shape[0] % frames:
             raise ValueError(
-                f"The latent has {kwargs['noise'].shape[0]} frames, which is not a whole number of videos of {frames} frames "
+                f"The latent has {shape[0]} frames, which is not a whole number of videos of {frames} frames "
                 f"(the number of box masks). Set the batch size of the empty latent to {frames}, or the length of the boxes."
             )
         out["num_video_frames"] = comfy.conds.CONDConstant(frames)
-        text = kwargs.get("cross_attn")
+        out["video_length"] = comfy.conds.CONDConstant(known)
         out["one_text"] = comfy.conds.CONDConstant(text is not None and text.shape[0] == 1)
         return out
 
+    def _check_inputs(self, latent: Any, text: Tensor | None) -> None:
+        """Before the first step, a sentence instead of an error from inside the network. latent: its shape."""
+        config = self.diffusion_model.config
+        if len(latent) != 4 or latent[0] < 1 or latent[1] != config.in_channels:
+            raise ValueError(
+                f"The latent has shape {list(latent)}, but this base takes [frames, {config.in_channels}, height / 8, "
+                "width / 8]. Use 'Empty Latent Image' with the number of frames as batch size, or 'VAE Encode' with the "
+                "VAE that was loaded with the base."
+            )
+        if text is None or text.shape[-1] != config.context_dim:
+            width = 0 if text is None else text.shape[-1]
+            raise ValueError(
+                f"The text is encoded with {width} numbers per token, but this base was trained with "
+                f"{config.context_dim}. Use the text encoder that belongs to the base."
+            )
+
     def _apply_model(self, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
                      transformer_options: Any = None, **kwargs: Any) -> Tensor:  # fmt: skip
+        kwargs.pop("video_length", None)
         if kwargs.pop("one_text", False):
             c_crossattn = c_crossattn[:: kwargs["num_video_frames"]]  # [videos, L, D]: the frames of a video share it
         return super()._apply_model(x, t, c_concat, c_crossattn, control, transformer_options or {}, **kwargs)
@@ -111,6 +132,7 @@ def load_base(path: Path, prediction: str) -> Any:
             "Choose a ModelScopeT2V or ZeroScope UNet, or the bundled dv2-mini-base.safetensors."
         )
     config = UNet3DConfig.from_dict(json.loads(metadata.get("dreamvideo2.unet", "{}")))
+    _check_shapes(path.name, weights, config)
     if prediction == "auto":
         prediction = metadata.get("dreamvideo2.prediction", "eps")
     miniature = metadata.get("dreamvideo2.latent") == "dv2-mini"
@@ -125,17 +147,22 @@ def load_base(path: Path, prediction: str) -> Any:
     settings.set_inference_dtype(dtype, cast)
     name = fingerprint(weights)
     model = ModelScopeT2V(settings, comfy.model_management.unet_inital_load_device(parameters, dtype))
-    expected = {k: tuple(v.shape) for k, v in model.diffusion_model.state_dict().items()}
+    model.load_model_weights(weights)
+    model.fingerprint = name
+    return compat.model_patcher(model)
+
+
+def _check_shapes(name: str, weights: dict[str, Tensor], config: UNet3DConfig) -> None:
+    """Refuse other tensors than those of the UNet, before memory is taken for it."""
+    unet = UNet3D(config, comfy.ops.disable_weight_init, device="meta")
+    expected = {k: tuple(v.shape) for k, v in unet.state_dict().items()}
     given = {k: tuple(v.shape) for k, v in weights.items()}
     if expected != given:
         differs = sorted(set(expected.items()) ^ set(given.items()))
         raise ValueError(
-            f"{path.name} has {len(given)} tensors where this UNet has {len(expected)}; the first that differs is "
+            f"{name} has {len(given)} tensors where this UNet has {len(expected)}; the first that differs is "
             f"{differs[0][0]!r}. The file is cut short or of another model; download it again."
         )
-    model.load_model_weights(weights)
-    model.fingerprint = name
-    return compat.model_patcher(model)
 
 
 def _depths(config: UNet3DConfig, per_level: int) -> list[int]:

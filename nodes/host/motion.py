@@ -9,7 +9,9 @@ import comfy.model_management
 import comfy.utils
 from torch import Tensor
 
-from .adapter import HostAdapter, compute_dtype, window_rows
+from .adapter import HostAdapter, check_masks, compute_dtype, window_rows
+
+MAX_HINTS = 16  # context windows that move from step to step would otherwise add hints without end
 
 
 class MotionControl(comfy.controlnet.ControlBase):
@@ -18,8 +20,10 @@ class MotionControl(comfy.controlnet.ControlBase):
     def __init__(self, adapter: HostAdapter, masks: Tensor) -> None:
         """masks [F, H, W], 1 inside the box."""
         super().__init__()
+        check_masks(masks)
         self.adapter, self.masks = adapter, masks
         self.model: Any = None
+        self.hints: dict[Any, Tensor] = {}
 
     def __deepcopy__(self, memo: Any) -> MotionControl:
         return self
@@ -36,10 +40,12 @@ class MotionControl(comfy.controlnet.ControlBase):
         self.adapter.check_base(model)
         super().pre_run(model, percent_to_timestep_function)
         self.model = model
+        self.hints.clear()  # an interrupted run is not cleaned up
 
     def cleanup(self) -> None:
         super().cleanup()
         self.model = None
+        self.hints.clear()
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: dict[str, Any], batched_number: int,
                     transformer_options: dict[str, Any]) -> dict[str, Any] | None:  # fmt: skip
@@ -67,8 +73,8 @@ class MotionControl(comfy.controlnet.ControlBase):
     def _hint(self, motion: Any, x: Tensor, options: dict[str, Any], frames: int) -> Tensor:
         """[F, C, h, w] for the frames of the current context window."""
         window = options.get("context_window")
-        state = (x.shape[2:], None if window is None else tuple(window.index_list))
-        if self.cond_hint is None or self.cond_hint[0] != state:
+        state = (tuple(x.shape[2:]), None if window is None else tuple(window.index_list))
+        if state not in self.hints:
             masks = window_rows(self.masks, options)
             if masks.shape[0] != frames:
                 raise ValueError(
@@ -77,9 +83,15 @@ class MotionControl(comfy.controlnet.ControlBase):
                 )
             height, width = (side * self.compression_ratio for side in x.shape[2:])
             masks = comfy.utils.common_upscale(masks[:, None], width, height, "area", "disabled")
-            hint = motion.encode(masks.to(x.device, x.dtype), frames)
-            self.cond_hint = state, hint
-        return self.cond_hint[1]
+            if len(self.hints) >= MAX_HINTS:
+                self.hints.clear()
+            self.hints[state] = motion.encode(masks.to(x.device, x.dtype), frames)
+        return self.hints[state]
+
+
+def with_video_length(conditioning: list[Any], frames: int) -> list[Any]:
+    """The CONDITIONING (copied) of a video of so many frames, for a latent batch that holds several videos."""
+    return [[embedding, {**settings, "dv2_video_length": frames}] for embedding, settings in conditioning]
 
 
 def apply_motion(conditioning: list[Any], control: MotionControl, made: dict[Any, Any]) -> list[Any]:
@@ -92,11 +104,5 @@ def apply_motion(conditioning: list[Any], control: MotionControl, made: dict[Any
         previous = settings.get("control")
         if previous not in made:
             made[previous] = control.copy().set_previous_controlnet(previous)
-        settings = {
-            **settings,
-            "control": made[previous],
-            "control_apply_to_uncond": False,
-            "dv2_video_length": len(control.masks),
-        }
-        out.append([embedding, settings])
+        out.append([embedding, {**settings, "control": made[previous], "control_apply_to_uncond": False}])
     return out

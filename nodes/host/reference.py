@@ -1,4 +1,4 @@
-"""Reference attention on a MODEL: output patches, and an APPLY_MODEL wrapper that supplies the subject's keys and values."""
+"""Reference attention on a MODEL: output patches, and a wrapper that supplies the subject's keys and values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...dv2_core.model import Reference, ReferencePatch, UNet3D, blended_mask, subject_features
 from ...dv2_core.model.reference import KeyValues
-from .adapter import HostAdapter, compute_dtype, window_rows
+from .adapter import HostAdapter, check_masks, compute_dtype, window_rows
 
 
 class SubjectReference:
@@ -24,7 +24,9 @@ class SubjectReference:
 
     def __init__(self, adapter: HostAdapter, latent: Tensor, masks: Tensor | None, strength: float, lambda_m: float,
                  start: float, end: float) -> None:  # fmt: skip
-        """latent [1, C, h, w] as the UNet takes it; masks [F, H, W] or None; start and end in percent of the steps, 0..1."""
+        """latent [1, C, h, w] as the UNet takes it; masks [F, H, W] or None; start, end: parts of the steps, 0..1."""
+        if masks is not None:
+            check_masks(masks)
         self.adapter, self.latent, self.strength, self.lambda_m = adapter, latent, strength, lambda_m
         self.masks = None if masks is None else masks[:, None]
         self.percents, self.sigmas = (start, end), (float("inf"), 0.0)
@@ -59,19 +61,24 @@ class SubjectReference:
                  control: Any = None, transformer_options: Any = None, **kwargs: Any) -> Tensor:  # fmt: skip
         options = transformer_options or {}
         if self.masks is not None and "context_window" not in options:
-            kwargs["num_video_frames"] = self._frames(x.shape[0] // len(options["uuids"]))
+            kwargs["num_video_frames"] = self._frames(x.shape[0] // len(options["uuids"]), kwargs.get("video_length"))
         if self._active(t):
             reference = self._reference(executor.class_obj, x, t, c_crossattn, options, kwargs["num_video_frames"])
             options = {**options, self.key: reference}
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
-    def _frames(self, rows: int) -> int:
+    def _frames(self, rows: int, known: int | None) -> int:
         """Frames of one video: the masks know, also when a batch holds several videos."""
         frames = len(self.masks)  # type: ignore[arg-type]
+        if known not in (None, frames):
+            raise ValueError(
+                f"Reference attention has {frames} box masks and the motion encoder {known}. Connect both to the same "
+                "converter."
+            )
         if rows % frames:
             raise ValueError(
-                f"The latent has {rows} frames, which is not a whole number of videos of {frames} frames (the number of "
-                f"box masks). Set the batch size of the empty latent to {frames}, or the length of the boxes."
+                f"The latent has {rows} frames, which is not a whole number of videos of {frames} frames (the number "
+                f"of box masks). Set the batch size of the empty latent to {frames}, or the length of the boxes."
             )
         return frames
 
