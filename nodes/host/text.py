@@ -17,20 +17,27 @@ from ...dv2_core.world.text import PAD, SPECIAL_WORDS, WordTokenizer
 from . import files
 
 FORMAT = "dreamvideo2-text"
+OPENCLIP = "transformer.resblocks.0.ln_1.weight"
 
 
 def load_text_encoder(path: Path) -> Any:
-    """A CLIP object for stock CLIPTextEncode: the miniature's encoder, or any file the stock CLIPLoader takes (OpenCLIP H)."""
+    """A CLIP object for stock CLIPTextEncode: the miniature's encoder, or any that the stock CLIPLoader takes."""
     weights, metadata = files.load_weights(path)
     if metadata.get("format") != FORMAT:
+        # The core takes any other file for a CLIP-L and leaves it without weights.
+        if comfy.sd.detect_te_model(weights) is None and OPENCLIP not in weights:
+            raise ValueError(
+                f"{path.name} is not a text encoder that ComfyUI knows; it starts with {next(iter(weights))!r}. "
+                "Choose the base's OpenCLIP ViT-H file or the bundled dv2-mini-text.safetensors."
+            )
         try:
             return comfy.sd.load_text_encoder_state_dicts(
                 [weights], folder_paths.get_folder_paths("embeddings"), comfy.sd.CLIPType.STABLE_DIFFUSION
             )
         except Exception as error:
             raise ValueError(
-                f"{path.name} is not a text encoder that ComfyUI knows ({error}). Choose the base's OpenCLIP ViT-H file or "
-                "the bundled dv2-mini-text.safetensors."
+                f"{path.name} is not a text encoder that ComfyUI knows ({error}). Choose the base's OpenCLIP ViT-H file "
+                "or the bundled dv2-mini-text.safetensors."
             ) from error
     target = comfy.supported_models_base.ClipTarget(
         _tokenizer(json.loads(metadata["dreamvideo2.words"])), _model(json.loads(metadata["dreamvideo2.text"]))
