@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import comfy.sample
@@ -30,7 +31,8 @@ def ddim_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
 def ddim_sampler() -> Any:
     """DDIM with eta = 0 in sigma space is Euler; two scale factors make it the original's to float error.
 
-    The original takes the noise itself as x_981, ComfyUI multiplies it by sigma; and it ends at t = 0, whose sigma is not 0.
+    The original takes the noise itself as x_981, where ComfyUI multiplies it by sigma; and it ends at t = 0, whose sigma
+    is not 0.
     """
 
     def sample(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None,
@@ -40,7 +42,8 @@ def ddim_sampler() -> Any:
         first, last = sigmas[0], sigmas[-1]
         pure_noise = torch.count_nonzero(model.latent_image) == 0
         # After noise_scaling x is sigma * noise (or sqrt(1 + sigma^2) * noise from the very top); make it the latter.
-        if pure_noise and not model.inner_model.inner_model.model_sampling.sigma_max <= first:
+        top = float(model.inner_model.inner_model.model_sampling.sigma_max)
+        if pure_noise and first < top and not math.isclose(first, top, rel_tol=1e-5):  # the core's own comparison
             x = x * (1.0 + first**2).sqrt() / first
         x = k_diffusion.sample_euler(model, x, sigmas, extra_args=extra_args, callback=callback, disable=disable)
         return x / (1.0 + last**2).sqrt()
@@ -56,6 +59,7 @@ def sample(model: Any, seed: int, cfg: float, sampler: Any, sigmas: Tensor, posi
     callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
     out = comfy.sample.sample_custom(
         model, noise, cfg, sampler, sigmas, positive, negative, samples,
-        noise_mask=latent.get("noise_mask"), callback=callback, disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed,
+        noise_mask=latent.get("noise_mask"), callback=callback, disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
     )  # fmt: skip
     return {**latent, "samples": out}
