@@ -47,7 +47,7 @@ class ComfyServer:
         if frontend is not None:
             self._command += ["--front-end-root", str(frontend)]
 
-    def start(self, timeout: float = 120.0) -> None:
+    def start(self, timeout: float = 180.0) -> None:
         """Start it and wait until it answers and offers this pack's nodes.
 
         Raises:

@@ -145,7 +145,7 @@ async def run_prompt(server: ComfyServer, prompt: dict[str, Any], workflow: dict
                     raise JobError(f"{title}: {data['exception_message'].strip()}")
                 elif kind == "execution_interrupted":
                     raise JobError("The run was interrupted.")
-                elif kind == "execution_success":
+                elif kind == "executing":  # no node any more: the run is over and in the history
                     break
             else:
                 raise JobError(f"ComfyUI ended during the run. The end of its log:\n\n{server.log_tail()}")

@@ -35,15 +35,19 @@ class Run:
 
     @property
     def ending(self) -> str:
-        return self.events[-1]["type"] if self.events else "refused"
+        return self._last["type"] if self.events else "refused"
 
     @property
     def sentence(self) -> str:
         """What a person reads on the node that refused or failed."""
         if self.events:
-            return self.events[-1]["data"].get("exception_message", "")
+            return self._last["data"].get("exception_message", "")
         errors = [error for node in self.answer["node_errors"].values() for error in node["errors"]]
         return " ".join(f"{error['message']} {error.get('details', '')}" for error in errors)
+
+    @property
+    def _last(self) -> dict[str, Any]:
+        return next(event for event in self.events if event["type"] in ENDINGS)
 
     def steps(self, node_id: str) -> list[int]:
         """The steps that a node counted, in order."""
@@ -109,7 +113,8 @@ class App:
                 if route:
                     async with session.post(route, json={}):
                         pass
-                if event["type"] in ENDINGS:
+                # The last message of a run; only after it is the run in the history.
+                if event["type"] == "executing" and event["data"]["node"] is None:
                     break
             async with session.get(f"/history/{prompt_id}") as response:
                 run.outputs = (await response.json())[prompt_id]["outputs"]

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from scripts.comfy_server import PACK_NAME
 
 REPO = Path(__file__).resolve().parents[2]
