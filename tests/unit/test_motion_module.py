@@ -252,3 +252,29 @@ def test_a_hint_of_another_dtype_does_not_change_the_dtype_of_the_residuals() ->
     x, context, t = noise(3, 4, 6, 8).bfloat16(), noise(1, 5, 32).bfloat16(), torch.tensor([5.0])
     control = half(x, noise(3, 32, 6, 8, seed=3), t, context)
     assert {r.dtype for residuals in control.values() for r in residuals} == {torch.bfloat16}
+
+
+def test_the_first_gradient_reaches_every_zero_convolution_and_the_second_step_the_encoder(unet: Any) -> None:
+    torch.manual_seed(0)
+    fresh = MotionModule(SMALL, ENCODER, encoder_heads=2)
+    fresh.initialize_weights(unet)
+    unet.requires_grad_(False)
+    inputs = given()
+
+    def gradients() -> dict[str, bool]:
+        """Whether each parameter receives a gradient."""
+        fresh.zero_grad(set_to_none=True)
+        rest = {k: v for k, v in inputs.items() if k != "masks"}
+        unet(**rest, control=fresh(**inputs)).square().mean().backward()
+        return {k: p.grad is not None and bool(p.grad.any()) for k, p in fresh.named_parameters()}
+
+    first = gradients()
+    zero_convs = {k for k in first if "zero_convs" in k or "middle_block_out" in k}
+    assert {k for k, reached in first.items() if reached} == zero_convs
+    with torch.no_grad():
+        for name, parameter in fresh.named_parameters():
+            if name in zero_convs:
+                parameter.sub_(0.1 * parameter.grad)  # type: ignore[operator]
+    second = gradients()
+    assert second["encoder.out.weight"] and all(reached for k, reached in second.items() if k.startswith("controlnet"))
+    assert not second["encoder.conv.0.weight"]  # behind the encoder's own zero convolution until its first step

@@ -296,3 +296,16 @@ def test_subject_features_ignore_patches_and_replacements_of_the_video(unet: Any
     plain = subject_features(unet, latent, torch.zeros(1), context)
     assert all(torch.equal(patched[site], plain[site]) for site in plain)
     assert options == kept
+
+
+def test_the_first_gradient_reaches_every_zero_initialised_projection_and_not_the_frozen_base(unet: Any) -> None:
+    torch.manual_seed(0)
+    fresh = ReferenceAttentions(SMALL)
+    fresh.initialize_weights()
+    unet.requires_grad_(False)
+    reference = Reference(fresh, fresh.keys_values(subject(unet)), blended_mask(boxes(), 0.75))
+    options = {"patches": reference_patches(), "dv2_reference": reference}
+    unet(**given(), transformer_options=options).square().mean().backward()
+    for name, parameter in fresh.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.any()) == name.endswith("to_out.weight"), name
+    assert all(parameter.grad is None for parameter in unet.parameters())
