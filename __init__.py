@@ -2,9 +2,10 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .nodes.host.files import register_folders
+from .nodes.host.files import offer_example_subjects, register_folders
 
 register_folders()  # before the nodes list their files
+offer_example_subjects()
 
 from .nodes import boxes, load, patch, sample, subject  # noqa: E402
 

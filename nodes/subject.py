@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,23 @@ from ..dv2_core.subject import extract_subject, place_on_canvas
 from .host import compat, files
 from .types import CATEGORY
 
-BUNDLED = files.PACK / "models" / "subjects"
-PREFIX = "bundled: "
-
 
 def subject_files() -> list[str]:
-    """Bundled subjects first, so that a template runs on a fresh installation; then the user's input images."""
-    bundled = sorted(PREFIX + p.name for p in BUNDLED.glob("*.png"))
-    folder = folder_paths.get_input_directory()
-    names = [n for n in os.listdir(folder) if os.path.isfile(os.path.join(folder, n))]
-    return bundled + sorted(folder_paths.filter_files_content_types(names, ["image"]))
+    """The pack's example subjects, so that a template runs on a fresh installation, then the user's input images."""
+    folder = Path(folder_paths.get_input_directory())
+    names = [p.name for p in folder.iterdir() if p.is_file()]
+    examples = sorted(f"{files.EXAMPLES}/{p.name}" for p in (folder / files.EXAMPLES).glob("*.png"))
+    return examples + sorted(folder_paths.filter_files_content_types(names, ["image"]))
 
 
 def subject_path(name: str) -> Path | None:
-    """Path of a listed subject, or None. Only inside the bundled folder and ComfyUI's own folders."""
-    if name.startswith(PREFIX):
-        path = BUNDLED / os.path.basename(name[len(PREFIX) :])
-    elif folder_paths.exists_annotated_filepath(name):
-        path = Path(folder_paths.get_annotated_filepath(name))
-    else:
+    """Path of a listed subject, or None. Only inside ComfyUI's input, output and temp folders."""
+    if not folder_paths.exists_annotated_filepath(name):
         return None
-    return path if path.is_file() else None
+    path = Path(folder_paths.get_annotated_filepath(name)).resolve()
+    folders = (folder_paths.get_input_directory, folder_paths.get_output_directory, folder_paths.get_temp_directory)
+    inside = any(path.is_relative_to(Path(folder()).resolve()) for folder in folders)
+    return path if inside and path.is_file() else None
 
 
 def size_inputs() -> list[Any]:

@@ -82,7 +82,7 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
         if shape[0] % frames:
             raise ValueError(
                 f"The latent has {shape[0]} frames, which is not a whole number of videos of {frames} frames "
-                f"(the number of box masks). Set the batch size of the empty latent to {frames}, or the length of the boxes."
+                f"(the number of box masks). Set the batch size of the empty latent to {frames}, or the boxes' length."
             )
         out["num_video_frames"] = comfy.conds.CONDConstant(frames)
         out["video_length"] = comfy.conds.CONDConstant(known)
@@ -95,8 +95,8 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
         if len(latent) != 4 or latent[0] < 1 or latent[1] != config.in_channels:
             raise ValueError(
                 f"The latent has shape {list(latent)}, but this base takes [frames, {config.in_channels}, height / 8, "
-                "width / 8]. Use 'Empty Latent Image' with the number of frames as batch size, or 'VAE Encode' with the "
-                "VAE that was loaded with the base."
+                "width / 8]. Use 'Empty Latent Image' with the number of frames as batch size, or 'VAE Encode' with "
+                "the VAE that was loaded with the base."
             )
         if text is None or text.shape[-1] != config.context_dim:
             width = 0 if text is None else text.shape[-1]

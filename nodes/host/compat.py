@@ -36,6 +36,6 @@ def bounding_box_input(id: str, **settings: Any) -> Any:
     """A BOUNDING_BOX input that is a socket: newer cores would make it a widget of one box."""
     cls = bounding_box_type().Input
     known = inspect.signature(cls).parameters
-    if "force_input" in known:
-        settings["force_input"] = True
+    # A core that does not know force_input may still serve a page that does.
+    settings |= {"force_input": True} if "force_input" in known else {"extra_dict": {"forceInput": True}}
     return cls(id, **settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import folder_paths
 
 PACK = Path(__file__).resolve().parents[2]
 ADAPTERS = "dreamvideo2"
-EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt"}
+EXAMPLES = "dreamvideo2"
 
 
 def register_folders() -> None:
@@ -21,6 +23,18 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(key, str(PACK / "models" / key))
     # A key made by add_model_folder_path has no extensions, which lists every file.
     folder_paths.folder_names_and_paths[ADAPTERS][1].update({".safetensors", ".sft"})
+
+
+def offer_example_subjects() -> None:
+    """Copy the pack's example subjects to where the page can show them, ComfyUI's input folder, unless they are there."""
+    folder = Path(folder_paths.get_input_directory()) / EXAMPLES
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for picture in (PACK / "models" / "subjects").glob("*.png"):
+            if not (folder / picture.name).exists():
+                shutil.copyfile(picture, folder / picture.name)
+    except OSError as error:
+        logging.warning("DreamVideo-2: its example subjects could not be copied to %s (%s).", folder, error)
 
 
 def file_list(key: str) -> list[str]:

@@ -31,8 +31,8 @@ def ddim_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
 def ddim_sampler() -> Any:
     """DDIM with eta = 0 in sigma space is Euler; two scale factors make it the original's to float error.
 
-    The original takes the noise itself as x_981, where ComfyUI multiplies it by sigma; and it ends at t = 0, whose sigma
-    is not 0.
+    The original takes the noise itself as x_981, where ComfyUI multiplies it by sigma; and it ends at t = 0, whose
+    sigma is not 0.
     """
 
     def sample(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None,

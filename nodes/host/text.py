@@ -36,8 +36,8 @@ def load_text_encoder(path: Path) -> Any:
             )
         except Exception as error:
             raise ValueError(
-                f"{path.name} is not a text encoder that ComfyUI knows ({error}). Choose the base's OpenCLIP ViT-H file "
-                "or the bundled dv2-mini-text.safetensors."
+                f"{path.name} is not a text encoder that ComfyUI knows ({error}). Choose the base's OpenCLIP ViT-H "
+                "file or the bundled dv2-mini-text.safetensors."
             ) from error
     target = comfy.supported_models_base.ClipTarget(
         _tokenizer(json.loads(metadata["dreamvideo2.words"])), _model(json.loads(metadata["dreamvideo2.text"]))
