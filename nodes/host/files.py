@@ -26,7 +26,7 @@ def register_folders() -> None:
 
 
 def offer_example_subjects() -> None:
-    """Copy the pack's example subjects to where the page can show them, ComfyUI's input folder, unless they are there."""
+    """Copy the pack's example subjects into ComfyUI's input folder, where the page can show them."""
     folder = Path(folder_paths.get_input_directory()) / EXAMPLES
     try:
         folder.mkdir(parents=True, exist_ok=True)
