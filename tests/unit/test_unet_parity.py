@@ -75,6 +75,15 @@ def test_unet_equals_diffusers_at_sizes_that_8_does_not_divide(
     assert relative_error(unet(**given), as_diffusers(diffusers, **given)) <= BOUND
 
 
+def test_every_normalisation_has_the_epsilon_of_modelscopes(unet: Any, modelscope: Any) -> None:
+    """Activations near one hardly show it: 1e-5 for 1e-6 stays within the bound above."""
+    ours, theirs = (
+        {name: module.eps for name, module in model.named_modules() if hasattr(module, "eps")}
+        for model in (unet, modelscope)
+    )
+    assert ours == theirs and set(ours.values()) == {1e-5, 1e-6}
+
+
 @torch.no_grad()
 def test_fractional_timesteps_equal_modelscope(unet: Any, modelscope: Any) -> None:
     given = inputs(2, 3) | {"timesteps": torch.tensor([0.4, 612.75])}
