@@ -149,7 +149,10 @@ def load_base(path: Path, prediction: str) -> Any:
     model = ModelScopeT2V(settings, comfy.model_management.unet_inital_load_device(parameters, dtype))
     model.load_model_weights(weights)
     model.fingerprint = name
-    return compat.model_patcher(model)
+    patcher = compat.model_patcher(model)
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    patcher.add_wrapper_with_key(kind, "dv2_context_windows", compat.frames_in_context_windows)
+    return patcher
 
 
 def _check_shapes(name: str, weights: dict[str, Tensor], config: UNet3DConfig) -> None:

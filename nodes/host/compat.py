@@ -21,6 +21,18 @@ def model_patcher(model: torch.nn.Module) -> Any:
     )
 
 
+def frames_in_context_windows(executor: Any, *args: Any, **kwargs: Any) -> Any:
+    """OUTER_SAMPLE wrapper: a context handler finds its step from one timestep.
+
+    Older cores compare all sigmas with all timesteps, which fails when frames are batch and so have a timestep each.
+    """
+    handler = executor.class_obj.model_options.get("context_handler")
+    if hasattr(handler, "set_step"):
+        set_step = type(handler).set_step
+        handler.set_step = lambda timestep, options: set_step(handler, timestep[:1], options)
+    return executor(*args, **kwargs)
+
+
 def schema(**settings: Any) -> io.Schema:
     """``io.Schema`` without the fields that this core does not know (``search_aliases``, ...)."""
     known = inspect.signature(io.Schema).parameters
