@@ -1,6 +1,6 @@
-// Opens ComfyUI's page in a real browser, loads a workflow, queues it and prints a report as JSON.
+// Opens ComfyUI's page in a real browser, loads and runs each workflow there, and prints a report as JSON.
 //   node browser.mjs CONFIG.json
-// CONFIG: { url, playwright, chromium, nodes2, workflow, screenshots, seconds }
+// CONFIG: { url, playwright, chromium, nodes2, workflows: { name: workflow }, screenshots, seconds }
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ const answer = await fetch(`${config.url}/settings`, {
 });
 if (!answer.ok) throw new Error(`settings were refused with ${answer.status}`);
 
-const report = { elsewhere: [], pageErrors: [] };
+const report = { elsewhere: [], pageErrors: [], brokenPictures: [], workflows: {} };
 const browser = await chromium.launch({ executablePath: config.chromium, headless: true, args: FLAGS });
 try {
   const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
@@ -34,36 +34,46 @@ try {
   });
   const page = await context.newPage();
   page.on("pageerror", (error) => report.pageErrors.push(String(error)));
+  page.on("response", (response) => {
+    if (response.status() >= 400 && response.url().includes("/view?")) report.brokenPictures.push(response.url());
+  });
   await page.goto(config.url, { waitUntil: "domcontentloaded" });
   const ready = () => window.app?.extensionManager && window.app?.graph;
   await page.waitForFunction(ready, null, { timeout: 90000 });
   const splash = () => !document.querySelector("#splash-loader, .p-blockui-mask");
   await page.waitForFunction(splash, null, { timeout: 30000 });
 
-  Object.assign(report, await page.evaluate(async (workflow) => {
+  await page.evaluate(() => {
     window.dv2Events = [];
     for (const kind of ["execution_start", "progress", "executed", "execution_success", "execution_error"])
       app.api.addEventListener(kind, (event) => window.dv2Events.push([kind, event.detail]));
-    await app.loadGraphData(workflow, true, true, "dv2");
-    const nodes = app.graph._nodes;
-    return {
-      frontend: window.__COMFYUI_FRONTEND_VERSION__,
-      nodes2: Boolean(LiteGraph.vueNodesMode),
-      nodes: nodes.map((node) => node.type),
-      missing: nodes.filter((node) => !LiteGraph.registered_node_types[node.type]).map((node) => node.type),
-      prompt: (await app.graphToPrompt()).output,
-      saved: app.graph.serialize().nodes.map((node) => [String(node.id), node.widgets_values ?? []]),
-    };
-  }, config.workflow));
-  await page.screenshot({ path: join(config.screenshots, "loaded.png") });
-  await page.evaluate(() => app.queuePrompt(0, 1));
-  const ended = () => Object.keys(app.lastNodeErrors ?? {}).length > 0
-    || window.dv2Events.some(([kind]) => ["execution_success", "execution_error"].includes(kind));
-  await page.waitForFunction(ended, null, { timeout: config.seconds * 1000 });
-  await page.waitForTimeout(1500); // the previews are drawn after the event
-  await page.screenshot({ path: join(config.screenshots, "finished.png") });
-  report.refused = await page.evaluate(() => app.lastNodeErrors ?? {});
-  report.events = await page.evaluate(() => window.dv2Events);
+  });
+  for (const [name, workflow] of Object.entries(config.workflows)) {
+    const seen = await page.evaluate(async ([name, workflow]) => {
+      window.dv2Events.length = 0;
+      await app.loadGraphData(workflow, true, true, name);
+      const nodes = app.graph._nodes;
+      return {
+        nodes: nodes.map((node) => node.type),
+        missing: nodes.filter((node) => !LiteGraph.registered_node_types[node.type]).map((node) => node.type),
+        prompt: (await app.graphToPrompt()).output,
+        saved: app.graph.serialize().nodes.map((node) => [String(node.id), node.widgets_values ?? []]),
+      };
+    }, [name, workflow]);
+    await page.waitForTimeout(1500); // pictures of chosen files are fetched now
+    await page.screenshot({ path: join(config.screenshots, `${name}-loaded.png`) });
+    await page.evaluate(() => app.queuePrompt(0, 1));
+    const ended = () => Object.keys(app.lastNodeErrors ?? {}).length > 0
+      || window.dv2Events.some(([kind]) => ["execution_success", "execution_error"].includes(kind));
+    await page.waitForFunction(ended, null, { timeout: config.seconds * 1000 });
+    await page.waitForTimeout(1500); // the previews are drawn after the event
+    await page.screenshot({ path: join(config.screenshots, `${name}-finished.png`) });
+    seen.refused = await page.evaluate(() => app.lastNodeErrors ?? {});
+    seen.events = await page.evaluate(() => window.dv2Events);
+    report.workflows[name] = seen;
+  }
+  report.frontend = await page.evaluate(() => window.__COMFYUI_FRONTEND_VERSION__);
+  report.nodes2 = await page.evaluate(() => Boolean(LiteGraph.vueNodesMode));
 } finally {
   await browser.close();
 }

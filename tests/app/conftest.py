@@ -22,6 +22,7 @@ REPO = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or REPO / ".cache" / "comfyui").resolve()
 ENDINGS = {"execution_success", "execution_error", "execution_interrupted"}
 RUN_SECONDS = 180
+SAMPLERS = {"DV2Sampler": "seed", "KSampler": "seed", "RandomNoise": "noise_seed", "SamplerCustom": "noise_seed"}
 
 
 @dataclass
@@ -64,19 +65,28 @@ class App:
         self.server = server
         self.pack = REPO
         self.info: dict[str, Any] = server.get("/object_info")
-        self.template: dict[str, Any] = json.loads((REPO / "workflows" / "dv2_subject_on_a_path.json").read_text())
+        self.templates: dict[str, dict[str, Any]] = {
+            path.stem: json.loads(path.read_text()) for path in sorted((REPO / "workflows").glob("*.json"))
+        }
+        self.template = self.templates["dv2_subject_on_a_path"]
 
-    def workflow(self, **widgets: Any) -> dict[str, Any]:
-        """The template with widgets changed, each named NodeClass__widget."""
+    def prompt(self, **widgets: Any) -> dict[str, Any]:
+        """The main template in API form with widgets changed, each named NodeClass__widget."""
         workflow = copy.deepcopy(self.template)
         for name, value in widgets.items():
             class_type, widget = name.split("__")
             for node in nodes_of_class(workflow, class_type):
                 set_widget(node, self.info, widget, value)
-        return workflow
+        return to_prompt(workflow, self.info)
 
-    def prompt(self, **widgets: Any) -> dict[str, Any]:
-        return to_prompt(self.workflow(**widgets), self.info)
+    def reseeded(self, seed: int) -> dict[str, dict[str, Any]]:
+        """All templates with another seed: with the same one the server would answer from its cache."""
+        templates = copy.deepcopy(self.templates)
+        for workflow in templates.values():
+            for node in workflow["nodes"]:
+                if node["type"] in SAMPLERS:
+                    set_widget(node, self.info, SAMPLERS[node["type"]], seed)
+        return templates
 
     def node(self, class_type: str) -> str:
         """Id of the template's node of that class."""
