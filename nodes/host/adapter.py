@@ -38,11 +38,11 @@ class HostAdapter:
                 "Load the base with the node 'Load Video Base (DreamVideo-2)'."
             )
         if config != self.config.unet:
+            ours, theirs = self.config.unet.to_dict(), config.to_dict()
+            sizes = ", ".join(f"{k} {ours[k]} and not {theirs[k]}" for k in ours if ours[k] != theirs[k])
             raise ValueError(
-                f"The adapter {self.name} was trained for a UNet of {self.config.unet.model_channels} channels and "
-                f"levels {self.config.unet.channel_mult}, but this base has {config.model_channels} and "
-                f"{config.channel_mult}. "
-                "Choose the adapter that belongs to the base."
+                f"The adapter {self.name} was trained for a UNet of other sizes than this base: {sizes}. Choose the "
+                "adapter that belongs to the base."
             )
         expected = self.metadata.get("base_model.fingerprint")
         if expected and expected != model.fingerprint:
