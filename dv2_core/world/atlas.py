@@ -1,7 +1,7 @@
 """The sprite atlas of the mini-world: named 64x64 RGBA subjects from two permissively licensed emoji sets.
 
-`python -m dv2_core.world.atlas --out atlas.safetensors --cache DIR` downloads the pinned npm packages into DIR, renders and
-joins them by Unicode code point, removes near-duplicates, splits train and test *by concept* and writes one file.
+`python -m dv2_core.world.atlas --out atlas.safetensors --cache DIR` downloads the pinned npm packages into DIR, renders
+and joins them by Unicode code point, removes near-duplicates, splits train and test *by concept* and writes one file.
 Building needs `npm`, Pillow and `resvg-py`; reading an atlas needs only torch, numpy and safetensors.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 SPRITE_SIZE = 64
 ALPHA_THRESHOLD = 40  # of 255: a pixel more opaque than this belongs to the subject
@@ -41,7 +41,7 @@ COLOUR_NAMES |= {"light"}  # as in "light blue heart"
 GENDER_NAMES = {"man", "woman", "men", "women", "person", "people", "boy", "girl", "child", "mr", "mrs", "mx"}
 # Families of pictures that differ by a clock hand, a shadow or a hairdo: one member, or none, stays.
 FAMILIES = (
-    (re.compile(r"\b(o clock|thirty)$"), "three o clock"),
+    (re.compile(r"\b(oclock|thirty)$"), None),
     (re.compile(r"\bmoon\b"), "crescent moon"),
     (re.compile(r"^(family|couple|kiss)\b"), None),
     (re.compile(r"\b(facing right|skin tone|hair|bald|beard|blond)\b"), None),
@@ -53,7 +53,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Sprite:
-    """One picture of one concept. `concept` is the Unicode code point sequence in hex, the unit of the train/test split."""
+    """One picture of one concept. `concept` is its Unicode code points in hex, the unit of the train/test split."""
 
     concept: str
     name: str
@@ -63,7 +63,7 @@ class Sprite:
 
 
 class Atlas:
-    """RGBA sprites with names. `rgba` uint8 [N, 64, 64, 4] (straight alpha), `sprites` the N records in the same order."""
+    """RGBA sprites with names. `rgba` uint8 [N, 64, 64, 4] (straight alpha), `sprites` the N records, same order."""
 
     def __init__(self, rgba: np.ndarray, sprites: list[Sprite]):
         if rgba.ndim != 4 or rgba.shape[-1] != 4 or rgba.dtype != np.uint8:
@@ -97,7 +97,7 @@ class Atlas:
     def save(self, path: str | Path) -> None:
         records = [asdict(sprite) for sprite in self.sprites]
         metadata = {"format": "dv2-atlas-1", "sprites": json.dumps(records), "split_seed": str(SPLIT_SEED)}
-        save_file({"rgba": torch.from_numpy(self.rgba)}, str(path), metadata=metadata)
+        save_file({"rgba": np.ascontiguousarray(self.rgba)}, str(path), metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "Atlas":

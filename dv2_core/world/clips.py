@@ -88,7 +88,7 @@ def tight_boxes(alpha: torch.Tensor) -> np.ndarray:
 
 
 def render_subject(sprite_rgba: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The subject image: the sprite in the middle of a white square -> [3, size, size] and its bool mask [size, size]."""
+    """The subject image: the sprite amid a white square -> [3, size, size] and its bool mask [size, size]."""
     height, width = fit(sprite_rgba, SUBJECT_SIDE * size)
     x0, y0 = (size - width) // 2, (size - height) // 2
     frames, alpha = render_clip(sprite_rgba, np.array([[x0, y0, x0 + width, y0 + height]]), torch.ones(3, size, size))

@@ -39,7 +39,8 @@ def rotate_hue(rgba: np.ndarray, turn: float) -> np.ndarray:
 def colour_word(rgba: np.ndarray) -> str:
     """The word for the colour that covers most of [4, h, w] in 0..1: one of `COLOURS`.
 
-    Pixels vote for a hue with alpha x chroma; a picture with little chroma is black, gray or white by its mean value."""
+    Pixels vote for a hue with alpha x chroma; a picture with little chroma is black, gray or white by its mean
+    value."""
     hue, saturation, value = rgb_to_hsv(rgba[:3])
     alpha = rgba[3]
     chroma = saturation * value * alpha

@@ -1,8 +1,8 @@
 """The miniature's latent space: a PCA of 8x8 pixel patches, packed into an autoencoder of TAESD's shape.
 
 ComfyUI's stock VAELoader reads a TAESD-shaped state dict with any number of latent channels. Its encoder can compute a
-linear patch transform exactly (see `encoder_state_dict`), so the diffusion model may train on `PatchPCA.encode` while the
-decoder is still being trained.
+linear patch transform exactly (`write_pca_encoder`), so the diffusion model may train on `PatchPCA.encode` while the
+decoder (`decoder_init`, `train_vae`) is still being trained.
 """
 
 from collections.abc import Iterable
@@ -24,9 +24,10 @@ VAE_SCALE = 1 / 16
 
 
 class PatchPCA:
-    """Linear patch autoencoder: latent = encode_weight @ patch + encode_bias, patch = decode_weight @ latent + decode_bias.
+    """Linear patch autoencoder.
 
-    A patch is the flattened [3, 8, 8] square in 0..1 RGB. encode_weight [C, 192], decode_weight [192, C]."""
+    latent = encode_weight @ patch + encode_bias; patch = decode_weight @ latent + decode_bias. A patch is the flattened
+    [3, 8, 8] square in 0..1 RGB. encode_weight [C, 192], decode_weight [192, C]."""
 
     def __init__(
         self,
@@ -56,6 +57,8 @@ class PatchPCA:
             raise ValueError(f"A patch PCA needs at least {size} patches; it was given {count}. Use more frames.")
         mean = total / count
         variances, vectors = torch.linalg.eigh(moment / count - mean[:, None] * mean[None])  # ascending
+        if variances[-channels] < 1e-8 * variances[-1]:
+            raise ValueError(f"The frames vary in fewer than {channels} ways, too few for that many latent channels.")
         variances, vectors = variances.flip(0)[:channels], vectors.flip(1)[:, :channels]
         divisors = variances.sqrt() ** WHITENING
         divisors = divisors * (variances / divisors**2).mean().sqrt()
@@ -84,9 +87,11 @@ class PatchPCA:
 
 
 def to_patches(frames: torch.Tensor) -> torch.Tensor:
-    """[N, 3, H, W] -> [N, 192, H/8, W/8], channel order (rgb, y, x). Raises ValueError if a side is no multiple of 8."""
+    """[N, 3, H, W] -> [N, 192, H/8, W/8], channel order (rgb, y, x). ValueError if a side is no multiple of 8."""
     if frames.shape[-1] % PATCH or frames.shape[-2] % PATCH:
-        raise ValueError(f"Frames of {frames.shape[-1]}x{frames.shape[-2]} pixels do not divide into {PATCH}x{PATCH} patches.")
+        raise ValueError(
+            f"Frames of {frames.shape[-1]}x{frames.shape[-2]} pixels do not divide into {PATCH}x{PATCH} patches."
+        )
     return F.pixel_unshuffle(frames, PATCH)
 
 
@@ -153,13 +158,15 @@ class MiniVAE(nn.Module):
 def write_pca_encoder(vae: MiniVAE, pca: PatchPCA) -> None:
     """Set the encoder's weights so that `vae.encode` equals `pca.encode` on frames in 0..1.
 
-    Pixels are not negative, so they pass the ReLUs; zeroed blocks are identities; a stride-2 3x3 convolution gathers 2x2
-    neighbours (3 -> 12 -> 48 channels); the third maps straight to the components, each as a positive and a negative part
-    (2 x 24 <= 64) because a ReLU follows; the last convolution subtracts the two and adds the bias."""
+    Pixels are not negative, so they pass the ReLUs; zeroed blocks are identities; a stride-2 3x3 convolution gathers
+    2x2 neighbours (3 -> 12 -> 48 channels); the third maps straight to the components, each as a positive and a
+    negative part (2 x 24 <= 64) because a ReLU follows; the last convolution subtracts the two and adds the bias."""
     encoder = vae.taesd_encoder
     for parameter in encoder.parameters():
         parameter.zero_()
-    weight = rearrange(pca.encode_weight, "c (rgb y2 y1 y0 x2 x1 x0) -> c rgb y2 y1 y0 x2 x1 x0", rgb=3, y2=2, y1=2, y0=2, x2=2, x1=2)
+    weight = rearrange(
+        pca.encode_weight, "c (rgb y2 y1 y0 x2 x1 x0) -> c rgb y2 y1 y0 x2 x1 x0", rgb=3, y2=2, y1=2, y0=2, x2=2, x1=2
+    )
     for channel in range(3):
         encoder[0].weight[channel, channel, 1, 1] = 1
     # Kernel taps 1 and 2 of a stride-2, padding-1 convolution are the two pixels of the output cell.
