@@ -34,7 +34,10 @@ def target(prediction: Prediction, x0: Tensor, noise: Tensor, alpha: Tensor, sig
 
 
 def ddim_timesteps(steps: int) -> list[int]:
-    """The original's timesteps from noisy to clean: 981, 961, ..., 1 for 50 steps."""
+    """The original's timesteps from noisy to clean: 981, 961, ..., 1 for 50 steps.
+
+    As in the original and in diffusers, a number of steps that does not divide 1000 starts later than 999.
+    """
     if not 1 <= steps <= TRAIN_STEPS:
         raise ValueError(f"DDIM was asked for {steps} steps; give a number from 1 to {TRAIN_STEPS}.")
     return (1 + torch.arange(0, TRAIN_STEPS, TRAIN_STEPS // steps))[:steps].clamp(max=TRAIN_STEPS - 1).flip(0).tolist()

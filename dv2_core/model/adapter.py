@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -132,7 +134,9 @@ def save_adapter(
         "base_model.fingerprint": base_fingerprint,
         **extra,
     }
-    save_file({k: v.to(dtype).contiguous() for k, v in adapter.file_state_dict().items()}, path, metadata=metadata)
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.to(dtype).contiguous() for k, v in adapter.file_state_dict().items()}, temporary, metadata=metadata)
+    os.replace(temporary, path)  # whole or not at all
 
 
 def read_adapter(path: Path) -> tuple[AdapterConfig, dict[str, str], dict[str, Tensor]]:
@@ -147,6 +151,8 @@ def read_adapter(path: Path) -> tuple[AdapterConfig, dict[str, str], dict[str, T
             f"{path.name} cannot be read as a safetensors adapter ({error}). It is empty, cut short or another kind of "
             "file under this name; download it again or choose another."
         ) from error
+    if not weights:
+        raise ValueError(f"{path.name} has an adapter's settings but no weights; download it again or choose another.")
     return config, metadata, weights
 
 
@@ -176,8 +182,6 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 
     SHA-256 over all (key, shape) pairs and the fp16 bytes of eight tensors spread over the sorted keys.
     """
-    import hashlib
-
     digest, keys = hashlib.sha256(), sorted(weights)
     for key in keys:
         digest.update(f"{key}{tuple(weights[key].shape)}".encode())

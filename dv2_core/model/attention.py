@@ -137,6 +137,11 @@ class TransformerBlock(nn.Module):
         return replacements.get((*block[:2], options.get("block_index", 0)), replacements.get(block))
 
 
+def attention_override(options: dict[str, Any] | None) -> dict[str, Any]:
+    """Of the transformer options what any attention may honour; patches are for the spatial blocks of the video."""
+    return {k: v for k, v in (options or {}).items() if k == "optimized_attention_override"}
+
+
 def _one_row_per_frame(context: Tensor, x: Tensor) -> Tensor:
     """Patches written for image models expect as many context rows as there are frames."""
     return context.repeat_interleave(x.shape[0] // context.shape[0], dim=0)

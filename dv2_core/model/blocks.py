@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import AttentionFunction, TransformerBlock
+from .attention import AttentionFunction, TransformerBlock, attention_override
 
 
 class TemporalConvBlock(nn.Module):
@@ -113,9 +113,7 @@ class TemporalTransformer(nn.Module):
         h = self.proj_in(h.flatten(2))  # a kernel-1 convolution does not care in which order the positions lie
         h = rearrange(h, "b c (f hw) -> (b hw) f c", f=f)
         # Spatial patches must not see these tokens; an attention override may.
-        h = self.transformer_blocks[0](
-            h, None, {k: options[k] for k in ("optimized_attention_override",) if k in options}
-        )
+        h = self.transformer_blocks[0](h, None, attention_override(options))
         h = self.proj_out(rearrange(h, "(b hw) f c -> b c (f hw)", b=x.shape[0] // f))
         return x + rearrange(h, "b c (f h w) -> (b f) c h w", f=f, h=height)
 

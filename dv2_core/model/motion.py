@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Attention, AttentionFunction, sdpa_attention, timestep_embedding
+from .attention import Attention, AttentionFunction, attention_override, sdpa_attention, timestep_embedding
 from .config import UNet3DConfig
 from .encoder import Layers, run_block
 from .unet3d import UNet3D, zero_
@@ -84,8 +84,11 @@ class ControlNet(nn.Module):
         for module in (*self.zero_convs, self.middle_block_out):
             zero_(module)
 
-    def forward(self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor) -> dict[str, list[Tensor]]:
+    def forward(self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor,
+                transformer_options: dict[str, Any] | None = None) -> dict[str, list[Tensor]]:  # fmt: skip
         """x, timesteps, context as for :class:`UNet3D`; hint [B * F, C, h, w] is added after the first convolution.
+
+        Of the transformer options only an attention override is used: patches belong to the UNet.
 
         Returns ComfyUI's control dictionary: ``output`` has one residual per skip, ``middle`` one.
         Raises ValueError for a hint of other frames or another size than the latent's.
@@ -101,7 +104,7 @@ class ControlNet(nn.Module):
             emb = emb.repeat_interleave(x.shape[0] // emb.shape[0], dim=0)
 
         def run(block: nn.Module, h: Tensor) -> Tensor:
-            return run_block(block, h, emb, context, 1, {})
+            return run_block(block, h, emb, context, 1, attention_override(transformer_options))
 
         residuals: list[Tensor] = []
         h = run(self.input_blocks[0], x) + hint.to(x.dtype)

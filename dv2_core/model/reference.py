@@ -129,8 +129,14 @@ class ReferencePatch:
         site = (*extra_options["block"], self.attn)
         if reference is None or site not in reference.keys_values:
             return z
+        height, width = extra_options["activations_shape"][2:]
+        if z.shape[1] != height * width:
+            raise ValueError(
+                f"Reference attention got {z.shape[1]} tokens where the feature map has {height}x{width}: another "
+                "patch merges tokens before it. Apply Reference Attention after that patch, or leave token merging out."
+            )
         residual = reference.attentions.residual(site, z, reference.keys_values, extra_options)
-        weight = reference.weight_at(*extra_options["activations_shape"][2:])
+        weight = reference.weight_at(height, width)
         return z + (residual if weight is None else weight.to(residual.dtype) * residual)
 
 

@@ -62,7 +62,8 @@ class MotionControl(comfy.controlnet.ControlBase):
             text = text[::frames]
         motion = self.adapter.motion.model
         hint = self._hint(motion, x, transformer_options, frames)
-        residuals = motion.controlnet(x, hint.repeat(x.shape[0] // frames, 1, 1, 1), sampling.timestep(t).float(), text)
+        residuals = motion.controlnet(x, hint.repeat(x.shape[0] // frames, 1, 1, 1), sampling.timestep(t).float(), text,
+                                      transformer_options)  # fmt: skip
         return self.control_merge({"input": [], **residuals}, previous, output_dtype=None)
 
     def _active(self, sigma: Tensor) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...dv2_core.model import Reference, ReferencePatch, UNet3D, blended_mask, subject_features
+from ...dv2_core.model.attention import attention_override
 from ...dv2_core.model.reference import KeyValues
 from .adapter import HostAdapter, check_masks, compute_dtype, window_rows
 
@@ -95,6 +96,8 @@ class SubjectReference:
         state = (tuple(ids), x.shape, per_step, None if window is None else tuple(window.index_list))
         if self.prepared is not None and self.prepared[0] == state:
             return self.prepared[1]
+        if per_step is not None:  # the keys and values of a step never come back
+            self.rows = {key: value for key, value in self.rows.items() if key[1] == per_step}
         text_rows = text.shape[0] // len(ids)
         videos = x.shape[0] // frames // len(ids)
         chunks = []
@@ -129,10 +132,9 @@ class SubjectReference:
         )
         latent = comfy.model_management.cast_to_device(self.latent, device, dtype)
         text = comfy.model_management.cast_to_device(text, device, dtype)
-        override = {k: options[k] for k in ("optimized_attention_override",) if k in options}
 
         def plain(*args: Any, **kwargs: Any) -> Tensor:  # without the wrappers that belong to the video's own pass
             return UNet3D.forward(unet, *args, **kwargs)
 
-        features = subject_features(plain, latent, time, text, override)  # type: ignore[arg-type]
+        features = subject_features(plain, latent, time, text, attention_override(options))  # type: ignore[arg-type]
         return self.adapter.ref.model.keys_values(features)

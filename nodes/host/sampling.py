@@ -13,7 +13,7 @@ import torch
 from comfy.k_diffusion import sampling as k_diffusion
 from torch import Tensor
 
-from ...dv2_core.diffusion import ddim_timesteps
+from ...dv2_core.diffusion.schedule import TRAIN_STEPS, ddim_timesteps
 
 
 def ddim_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
@@ -24,7 +24,8 @@ def ddim_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
     if denoise <= 0.0:
         return torch.FloatTensor([])
     sampling = model.get_model_object("model_sampling")
-    times = [*ddim_timesteps(max(steps, int(steps / denoise))), 0][-(steps + 1) :]
+    total = min(TRAIN_STEPS, max(steps, int(steps / denoise)))
+    times = [*ddim_timesteps(total), 0][-(steps + 1) :]
     return sampling.sigma(torch.tensor(times, dtype=torch.float32, device=sampling.sigmas.device)).cpu()
 
 
