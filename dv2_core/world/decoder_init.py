@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .latent import Block, MiniVAE, PatchPCA, to_patches
+from .latent import Block, MiniVAE, PatchPCA, bias_of, block_at, conv_at, to_patches
 
 # Channels of the residual stream.
 COARSE = slice(0, 24)  # what the level is given: latents, then components of 4x4 patches, then 2x2 patches
@@ -114,35 +114,36 @@ def write_pca_decoder(vae: MiniVAE, pca: PatchPCA, maps: Maps) -> dict[str, torc
         parameter.zero_()  # a unit that is still zero at the end is free
 
     # latents, ramps
-    first = decoder[1]
+    first = conv_at(decoder, 1)
     for channel in range(channels):
-        first.weight[channel, channel, 1, 1] = 1 / vae.vae_scale
-    first.bias[COARSE] = LATENT_OFFSET
-    first.bias[[*RAMP, *CARRIES[0], ONE]] = 1
-    for number, block in enumerate((decoder[3], decoder[4], decoder[5])):
-        count_cells(block, CARRIES[number], CARRIES[number + 1] if number < 2 else None)
+        first.weight[channel, channel, 1, 1] = 1 / vae.vae_scale.item()
+    bias_of(first)[COARSE] = LATENT_OFFSET
+    bias_of(first)[[*RAMP, *CARRIES[0], ONE]] = 1
+    for number in range(3):
+        count_cells(block_at(decoder, 3 + number), CARRIES[number], CARRIES[number + 1] if number < 2 else None)
 
     # 8x8 patch -> 4x4 patches
-    upsample(decoder[7], COARSE, channels)
-    split_cells(decoder[8], maps, LATENT_OFFSET, FINE_OFFSETS[0], now=(0, 1))
-    late_quadrants(decoder[9], maps, LATENT_OFFSET, FINE_OFFSETS[0], which=(2, 3))
+    upsample(conv_at(decoder, 7), COARSE, channels)
+    split_cells(block_at(decoder, 8), maps, LATENT_OFFSET, FINE_OFFSETS[0], now=(0, 1))
+    late_quadrants(block_at(decoder, 9), maps, LATENT_OFFSET, FINE_OFFSETS[0], which=(2, 3))
 
     # 4x4 patch -> 2x2 patches -> pixels: plain selections of values
     for level, values in enumerate((patch_basis(pca).T, torch.eye(12)), start=1):
         selections = quarter(values, 4 >> level)
         selections = Maps(F.pad(selections, (0, 1))[:, :, None])
-        upsample(decoder[5 * level + 7], FINE, values.shape[1])
-        split_cells(decoder[5 * level + 8], selections, *FINE_OFFSETS[level - 1 : level + 1], now=(0, 1, 2, 3))
-    last = decoder[19]
+        upsample(conv_at(decoder, 5 * level + 7), FINE, values.shape[1])
+        before, after = FINE_OFFSETS[level - 1 : level + 1]
+        split_cells(block_at(decoder, 5 * level + 8), selections, before, after, now=(0, 1, 2, 3))
+    last = conv_at(decoder, 19)
     for channel in range(3):
         last.weight[channel, FINE.start + channel, 1, 1] = 1
-    last.bias.fill_(CENTRE - FINE_OFFSETS[2])
+    bias_of(last).fill_(CENTRE - FINE_OFFSETS[2])
     return free_weights(decoder)
 
 
 def count_cells(block: Block, carry: tuple[int, int], next_carry: tuple[int, int] | None) -> None:
     """Add three shifted rows of ones to both ramps: ramp = min(position + 1, 10) after three blocks."""
-    one, two, three = block.conv[0], block.conv[2], block.conv[4]
+    one, two, three = block.layers
     for axis in range(2):
         before = (1, 0) if axis == 0 else (0, 1)  # the tap that reads the cell to the left, or above
         one.weight[(axis, carry[axis], *before)] = 1
@@ -171,7 +172,7 @@ def upsample(layer: nn.Conv2d, source: slice, count: int) -> None:
 
 def split_cells(block: Block, maps: Maps, offset_in: float, offset_out: float, now: tuple[int, ...]) -> None:
     """Find out the pixel's quadrant and write the maps of the quadrants `now` to FINE; refine the ramps."""
-    one, two, three = block.conv[0], block.conv[2], block.conv[4]
+    one, two, three = block.layers
     count = maps.weights.shape[-1] - 1
     for unit in range(count):
         one.weight[unit, COARSE.start + unit, 1, 1] = 1
@@ -180,10 +181,10 @@ def split_cells(block: Block, maps: Maps, offset_in: float, offset_out: float, n
         for knee, slope in enumerate((1.0, -2.0, 1.0)):
             unit = count + 3 * axis + knee
             one.weight[unit, EDGE[axis], 1, 1] = 1
-            one.bias[unit] = -knee
+            bias_of(one)[unit] = -knee
             tents[axis, unit] = slope
         one.weight[count + 6 + axis, RAMP[axis], 1, 1] = 1
-    one.bias[count + 8] = 1
+    bias_of(one)[count + 8] = 1
     identity = torch.eye(64)
     inputs = GateInputs(identity[:count], tents, identity[count + 8], offset_in)
     units = gates(two, maps, now, inputs, offset_out)
@@ -198,7 +199,7 @@ def split_cells(block: Block, maps: Maps, offset_in: float, offset_out: float, n
 
 def late_quadrants(block: Block, maps: Maps, offset_in: float, offset_out: float, which: tuple[int, ...]) -> None:
     """Write the maps of the quadrants `which` to FINE in a block whose stream knows `first` already."""
-    one, two, three = block.conv[0], block.conv[2], block.conv[4]
+    one, two, three = block.layers
     identity = torch.eye(64)
     inputs = GateInputs(identity[COARSE], identity[list(FIRST)], identity[ONE], offset_in)
     units = gates(one, maps, which, inputs, offset_out)
@@ -226,7 +227,7 @@ def gates(layer: nn.Conv2d, maps: Maps, which: tuple[int, ...], inputs: GateInpu
         # in_x + in_y on the right quadrant, less elsewhere
         bits = (1.0 if in_x else -1.0) * inputs.firsts[0] + (1.0 if in_y else -1.0) * inputs.firsts[1]
         layer.weight[rows, :, 1, 1] = push * bits.expand(size, -1)
-        layer.bias[rows] = 0
+        bias_of(layer)[rows] = 0
         for cell, tap in enumerate(corner(quadrant)[: maps.weights.shape[2]]):
             # GPUs run this decoder in bfloat16. Offsets are large against what they carry, so they must meet weights
             # that survive the rounding, and constants are split into a rounded part and a small rest (the bias). The
@@ -239,7 +240,7 @@ def gates(layer: nn.Conv2d, maps: Maps, which: tuple[int, ...], inputs: GateInpu
             rounded = constant.bfloat16().float()
             layer.weight[(rows, slice(None), *tap)] += matrix @ inputs.values[: matrix.shape[1]]
             layer.weight[(rows, slice(None), *tap)] += torch.outer(rounded, inputs.one)
-            layer.bias[rows] += constant - rounded
+            bias_of(layer)[rows] += constant - rounded
     return size * len(which)
 
 
@@ -258,11 +259,11 @@ def free_weights(decoder: nn.Sequential) -> dict[str, torch.Tensor]:
     masks = {name: torch.ones_like(parameter) for name, parameter in decoder.named_parameters()}
     for number, layer in enumerate(decoder):
         if isinstance(layer, Block):
-            for index in (0, 2):
-                used = used_units(layer.conv[index])
+            for index, hidden in ((0, layer.layers[0]), (2, layer.layers[1])):
+                used = used_units(hidden)
                 masks[f"{number}.conv.{index}.weight"][used] = 0
                 masks[f"{number}.conv.{index}.bias"][used] = 0
-            masks[f"{number}.conv.4.weight"][:, used_units(layer.conv[2])] = 0
+            masks[f"{number}.conv.4.weight"][:, used_units(layer.layers[1])] = 0
             masks[f"{number}.conv.4.weight"][POSITION] = 0
             masks[f"{number}.conv.4.bias"][POSITION] = 0
         elif isinstance(layer, nn.Conv2d) and layer.out_channels > 3:
@@ -288,13 +289,12 @@ def centre_free_units(decoder: nn.Sequential, latents: torch.Tensor) -> None:
     for layer in decoder:
         if isinstance(layer, Block):
             hidden = x
-            for index in (0, 2):
-                conv = layer.conv[index]
+            for conv in layer.layers[:2]:
                 free = ~used_units(conv)
                 conv.weight[free] = torch.randn_like(conv.weight[free])
                 response = F.conv2d(hidden, conv.weight, padding=1)[:, free]  # [N, units, h, w]
                 std, mean = torch.std_mean(response, (0, 2, 3))
                 conv.weight[free] /= std[:, None, None, None]
-                conv.bias[free] = -mean / std
+                bias_of(conv)[free] = -mean / std
                 hidden = F.relu(conv(hidden))
         x = layer(x)

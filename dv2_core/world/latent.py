@@ -105,6 +105,10 @@ class Block(nn.Module):
         super().__init__()
         self.conv = nn.Sequential(conv(WIDTH, WIDTH), nn.ReLU(), conv(WIDTH, WIDTH), nn.ReLU(), conv(WIDTH, WIDTH))
 
+    @property
+    def layers(self) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+        return conv_at(self.conv, 0), conv_at(self.conv, 2), conv_at(self.conv, 4)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.conv(x) + x)
 
@@ -116,6 +120,23 @@ class SoftClamp(nn.Module):
 
 def conv(channels_in: int, channels_out: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=bias)
+
+
+def conv_at(layers: nn.Sequential, index: int) -> nn.Conv2d:
+    layer = layers[index]
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
+def block_at(layers: nn.Sequential, index: int) -> Block:
+    layer = layers[index]
+    assert isinstance(layer, Block)
+    return layer
+
+
+def bias_of(layer: nn.Conv2d) -> torch.Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 class MiniVAE(nn.Module):
@@ -168,17 +189,18 @@ def write_pca_encoder(vae: MiniVAE, pca: PatchPCA) -> None:
         pca.encode_weight, "c (rgb y2 y1 y0 x2 x1 x0) -> c rgb y2 y1 y0 x2 x1 x0", rgb=3, y2=2, y1=2, y0=2, x2=2, x1=2
     )
     for channel in range(3):
-        encoder[0].weight[channel, channel, 1, 1] = 1
+        conv_at(encoder, 0).weight[channel, channel, 1, 1] = 1
     # Kernel taps 1 and 2 of a stride-2, padding-1 convolution are the two pixels of the output cell.
     for level, inputs in ((2, 3), (6, 12)):
         for channel in range(inputs):
             for dy in range(2):
                 for dx in range(2):
-                    encoder[level].weight[channel * 4 + dy * 2 + dx, channel, 1 + dy, 1 + dx] = 1
+                    conv_at(encoder, level).weight[channel * 4 + dy * 2 + dx, channel, 1 + dy, 1 + dx] = 1
     last = rearrange(weight, "c rgb y2 y1 y0 x2 x1 x0 -> c (rgb y0 x0 y1 x1) y2 x2")
-    encoder[10].weight[: pca.channels, :48, 1:, 1:] = last * vae.vae_scale
-    encoder[10].weight[pca.channels : 2 * pca.channels, :48, 1:, 1:] = -last * vae.vae_scale
+    split, join = conv_at(encoder, 10), conv_at(encoder, 14)
+    split.weight[: pca.channels, :48, 1:, 1:] = last * vae.vae_scale
+    split.weight[pca.channels : 2 * pca.channels, :48, 1:, 1:] = -last * vae.vae_scale
     for component in range(pca.channels):
-        encoder[14].weight[component, component, 1, 1] = 1
-        encoder[14].weight[component, pca.channels + component, 1, 1] = -1
-    encoder[14].bias.copy_(pca.encode_bias * vae.vae_scale)
+        join.weight[component, component, 1, 1] = 1
+        join.weight[component, pca.channels + component, 1, 1] = -1
+    bias_of(join).copy_(pca.encode_bias * vae.vae_scale)

@@ -43,7 +43,7 @@ FRAMES_PER_CLIP = 3  # two frames and the subject image: the latent must hold bo
 
 @dataclass(frozen=True)
 class Params:
-    steps: int = 6_000
+    steps: int = 2_500
     batch: int = 24  # pictures, a multiple of FRAMES_PER_CLIP
     learning_rate: float = 5e-4
     warmup: int = 100
@@ -194,7 +194,7 @@ def load_or_fit_pca(atlas: Atlas, path: Path) -> PatchPCA:
     return PatchPCA.load(path)
 
 
-def run(atlas: Atlas, out: Path, params: Params, minutes: float = float("inf"), report_every: int = 250) -> None:
+def run(atlas: Atlas, out: Path, params: Params, minutes: float = float("inf"), report_every: int = 500) -> None:
     """Train until `params.steps`, or until `minutes` have passed (then run again to go on)."""
     from tqdm import tqdm
 
