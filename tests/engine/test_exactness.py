@@ -36,19 +36,22 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
     return base.eval(), module.eval(), encoder.eval(), tokenizer
 
 
-@pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, prediction: str) -> None:
+@pytest.mark.parametrize(("family", "prediction"), [("tiny", "eps"), ("tiny", "v"), ("sd", "eps")])
+def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, family: str, prediction: str) -> None:
+    """ "sd": all four levels of the full size, two blocks each, and Stable Diffusion's latents, which are scaled."""
     core = lab.pack("dv2_core.model")
     ddim_sample = lab.pack("dv2_core.diffusion").ddim_sample
-    unet, adapter, encoder, tokenizer = plain(lab, lab.BASE, lab.ADAPTER, lab.TEXT)
+    names = (lab.BASE, lab.TEXT, lab.VAE) if family == "tiny" else (lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE)
+    adapter_name, scale = (lab.ADAPTER, 1.0) if family == "tiny" else (lab.SD_ADAPTER, 0.18215)
+    unet, adapter, encoder, tokenizer = plain(lab, names[0], adapter_name, names[1])
     frames, cfg, steps = lab.FRAMES, 2.5, 4
     masks = lab.masks()[:, None]
-    pca = lab.pack("dv2_core.world.latent").PatchPCA.load(lab.models / f"{lab.VAE}.pca")
+    pca = lab.pack("dv2_core.world.latent").PatchPCA.load(lab.models / f"{names[2]}.pca")
     texts = torch.tensor([tokenizer.encode(text) for text in (PROMPTS[0], "")])
 
     with torch.inference_mode():
-        context = encoder(texts).last_hidden_state  # [2, 16, 32]
-        subject = pca.encode(lab.subject().movedim(-1, 1)).expand(2, -1, -1, -1)
+        context = encoder(texts).last_hidden_state  # [2, 16, D]
+        subject = scale * pca.encode(lab.subject().movedim(-1, 1)).expand(2, -1, -1, -1)
         features = core.subject_features(unet, subject, torch.zeros(2), context)
         weight = core.blended_mask(masks, adapter.config.lambda_m).repeat(2, 1, 1, 1)
         reference = core.Reference(adapter.ref, adapter.ref.keys_values(features), weight)
@@ -60,10 +63,11 @@ def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, predi
             cond, uncond = unet(x, times, context, frames, control, options).chunk(2)
             return uncond + cfg * (cond - uncond)
 
-        noise = torch.randn(frames, 24, 8, 8, generator=torch.Generator().manual_seed(11))
-        expected = ddim_sample(predict, noise, steps, prediction)
+        channels = unet.config.in_channels
+        noise = torch.randn(frames, channels, 8, 8, generator=torch.Generator().manual_seed(11))
+        expected = ddim_sample(predict, noise, steps, prediction) / scale
 
-    made = lab.whole(lab.load(prediction), lab.adapter(), seed=11, steps=steps, cfg=cfg)
+    made = lab.whole(lab.load(prediction, *names), lab.adapter(adapter_name), seed=11, steps=steps, cfg=cfg)
     assert lab.relative_error(made, expected) < 1e-4
 
 

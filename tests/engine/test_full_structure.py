@@ -1,0 +1,110 @@
+"""The published bases' structure, but narrow: four levels, two blocks each, SD latents, text of width 1024, eps.
+
+The miniature has two levels and its own latent; users' files are ModelScopeT2V and ZeroScope.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+
+def narrow(lab: Any) -> Any:
+    return lab.load("auto", lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE)
+
+
+def test_the_narrow_base_has_the_key_names_of_the_full_one(lab: Any) -> None:
+    core = lab.pack("dv2_core.model")
+    full = core.UNet3D(core.UNet3DConfig.modelscope(), device="meta").state_dict()
+    made = narrow(lab).model.model
+    assert list(made.diffusion_model.state_dict()) == list(full)
+    assert len(full) == 1480
+    assert made.model_type.name == "EPS"
+    assert type(made.latent_format).__name__ == "SD15"
+    adapter = lab.adapter(lab.SD_ADAPTER)
+    assert len(adapter.ref.model.sites) == 32
+
+
+def test_stock_nodes_run_the_full_structure_with_both_halves(lab: Any) -> None:
+    """KSampler from an empty latent, then video to video from the frames that came out, at a ModelScope-like aspect."""
+    base, adapter = narrow(lab), lab.adapter(lab.SD_ADAPTER)
+    frames, width, height = 3, 112, 64
+    boxes = '{"first": [4, 30, 28, 60], "last": [70, 6, 110, 36]}'
+    masks = lab.masks(frames, width, height, boxes)
+    subject = lab.subject(width=width, height=height)
+    model = lab.refer(base.model, adapter, base.vae, masks=masks, subject=subject)
+    positive, negative = lab.move(base.positive, base.negative, adapter, masks=masks)
+    settings = dict(seed=1, cfg=7.0, sampler_name="dpmpp_2m", scheduler="karras", steps=2)
+    conds = dict(model=model, positive=positive, negative=negative)
+    empty = lab.latent(frames, width, height)
+    (latent,) = lab.call("KSampler", **conds, latent_image=empty, denoise=1.0, **settings)
+    assert latent["samples"].shape == (frames, 4, 8, 14)
+    (decoded,) = lab.call("VAEDecode", vae=base.vae, samples=latent)
+    assert decoded.shape == (frames, height, width, 3)
+    (encoded,) = lab.call("VAEEncode", vae=base.vae, pixels=decoded)
+    (again,) = lab.call("KSampler", **conds, latent_image=encoded, denoise=0.5, **settings)
+    assert bool(torch.isfinite(again["samples"]).all())
+    plain = dict(model=base.model, positive=base.positive, negative=base.negative)
+    (other,) = lab.call("KSampler", **plain, latent_image=empty, denoise=1.0, **settings)
+    assert lab.relative_error(other["samples"], latent["samples"]) > 1e-2
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", "module."])
+def test_a_base_under_a_prefix_is_the_same_base(lab: Any, prefix: str) -> None:
+    """Prefixes of merged checkpoints, which hold other models as well, and of parallel training."""
+    path = lab.models / "diffusion_models" / lab.SD_BASE
+    weights = {prefix + k: v for k, v in load_file(path).items()}
+    if prefix == "model.diffusion_model.":
+        weights["first_stage_model.decoder.conv_in.weight"] = torch.zeros(4, 4, 3, 3)
+    with safe_open(path, "pt") as file:
+        save_file(weights, path.with_name("prefixed.safetensors"), metadata=file.metadata())
+    same = lab.load("auto", "prefixed.safetensors", lab.SD_TEXT, lab.SD_VAE).model.model
+    base = narrow(lab).model.model
+    assert same.fingerprint == base.fingerprint
+    theirs = same.diffusion_model.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in base.diffusion_model.state_dict().items())
+
+
+def test_a_torch_file_without_metadata_is_taken_for_the_published_size_and_eps(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the original .pth files are; the size that is assumed for them is made narrow here."""
+    core = lab.pack("dv2_core.model")
+    base = narrow(lab).model.model
+    config, asked = base.diffusion_model.config, []
+
+    def from_dict(values: Any) -> Any:
+        asked.append(dict(values))
+        return config
+
+    monkeypatch.setattr(core.UNet3DConfig, "from_dict", from_dict)
+    path = lab.models / "diffusion_models" / "text2video_pytorch_model.pth"
+    torch.save({"state_dict": load_file(path.with_name(lab.SD_BASE)), "step": 600000}, path)
+    loaded = lab.load("auto", path.name, lab.SD_TEXT, lab.SD_VAE).model.model
+    assert asked == [{}]
+    assert loaded.fingerprint == base.fingerprint
+    assert loaded.model_type.name == "EPS" and type(loaded.latent_format).__name__ == "SD15"
+    assert lab.load("v", path.name, lab.SD_TEXT, lab.SD_VAE).model.model.model_type.name == "V_PREDICTION"
+
+
+def test_an_empty_metadata_means_the_published_size(lab: Any) -> None:
+    core = lab.pack("dv2_core.model")
+    assert core.UNet3DConfig.from_dict({}) == core.UNet3DConfig.modelscope()
+
+
+def test_a_stock_text_encoder_file_loads(lab: Any) -> None:
+    """OpenCLIP ViT-H is too large for a test; CLIP-L in its own layout takes the same way through the core."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    shape: dict[str, Any] = dict(hidden_size=768, num_hidden_layers=2, num_attention_heads=12, intermediate_size=3072)
+    weights = CLIPTextModel(CLIPTextConfig(**shape, hidden_act="quick_gelu")).half().state_dict()
+    weights = {k: v.contiguous() for k, v in weights.items() if v.is_floating_point()}
+    path: Path = lab.models / "text_encoders" / "clip-l.safetensors"
+    save_file(weights, path)
+    clip = lab.load("auto", lab.SD_BASE, path.name, lab.SD_VAE).clip
+    (conditioning,) = lab.call("CLIPTextEncode", clip=clip, text="a red ball")
+    assert conditioning[0][0].shape == (1, 77, 768)
+    path.unlink()
