@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..model import fingerprint, read_adapter, save_adapter
-from .config import TrainConfig
 from .model import TrainingModel, text_config
 
 BASE, TEXT, ADAPTER = "dv2-mini-base.safetensors", "dv2-mini-text.safetensors", "dv2-mini-adapter.safetensors"
@@ -79,11 +77,3 @@ def load_exported(model: TrainingModel, folder: Path) -> None:
 
 def half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().to(torch.float16).contiguous() for k, v in weights.items() if v.is_floating_point()}
-
-
-def read_config(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
-
-
-__all__ = ["ADAPTER", "BASE", "TEXT", "TrainConfig", "export", "load_checkpoint", "load_exported", "save_checkpoint"]
