@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 FRAMES = 8
@@ -174,6 +175,11 @@ class Lab:
         return self.engine.run(copy.deepcopy(graph))
 
     @staticmethod
+    def metadata(path: Path) -> dict[str, str]:
+        with safe_open(path, "pt") as file:
+            return file.metadata()
+
+    @staticmethod
     def output(result: dict[str, Any], node_id: str, slot: int = 0) -> Any:
         return result["cache"][node_id].outputs[slot][0]
 
@@ -192,11 +198,8 @@ class Lab:
     def relabel(self, source: str, name: str, config: dict[str, Any] | None = None,
                 keep: Callable[[str], bool] = lambda key: True) -> str:  # fmt: skip
         """Another adapter file made of ``source``: changed settings, fewer tensors."""
-        from safetensors import safe_open
-
         folder = self.models / "dreamvideo2"
-        with safe_open(folder / source, "pt") as file:
-            metadata = file.metadata()
+        metadata = self.metadata(folder / source)
         settings = {**json.loads(metadata["dreamvideo2.config"]), **(config or {})}
         metadata = {**metadata, "dreamvideo2.config": json.dumps(settings)}
         weights = {k: v for k, v in load_file(folder / source).items() if keep(k)}

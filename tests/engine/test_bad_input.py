@@ -267,10 +267,7 @@ def test_a_base_that_lacks_tensors_or_metadata_is_refused(lab: Any, steps: list[
     save_file(weights, folder / "no-metadata.safetensors")  # then it must be ModelScopeT2V itself, which it is not
     graph, ids = lab.graph(base_unet_name="no-metadata.safetensors")
     refused(lab, steps, graph, ids["base"], f"no-metadata.safetensors has {len(weights)} tensors", "1480")
-    from safetensors import safe_open
-
-    with safe_open(folder / lab.BASE, "pt") as file:
-        metadata = file.metadata()
+    metadata = lab.metadata(folder / lab.BASE)
     save_file({k: v for k, v in weights.items() if k != "out.2.bias"}, folder / "short.safetensors", metadata=metadata)
     graph, ids = lab.graph(base_unet_name="short.safetensors")
     refused(lab, steps, graph, ids["base"], "short.safetensors has", "'out.2.bias'", "download it again")
@@ -323,13 +320,11 @@ def test_an_adapter_for_a_base_of_other_sizes_is_refused_by_both_halves(lab: Any
 def test_a_base_with_other_weights_is_warned_of_and_runs(
     lab: Any, steps: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    weights = {k: v.clone() for k, v in load_file(lab.models / "diffusion_models" / lab.BASE).items()}
+    path = lab.models / "diffusion_models" / lab.BASE
+    weights = load_file(path)
     for tensor in weights.values():
         tensor *= 1.01
-    from safetensors import safe_open
-
-    with safe_open(lab.models / "diffusion_models" / lab.BASE, "pt") as file:
-        save_file(weights, lab.models / "diffusion_models" / "finetuned.safetensors", metadata=file.metadata())
+    save_file(weights, path.with_name("finetuned.safetensors"), metadata=lab.metadata(path))
     adapter = lab.adapter()
     adapter.check_base(lab.load().model.model)
     assert "was trained on" not in caplog.text

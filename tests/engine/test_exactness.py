@@ -21,15 +21,15 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
     """UNet3D, Adapter, CLIPTextModel and tokenizer of dv2_core and transformers, with the weights of the files."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    core, files = lab.pack("dv2_core.model"), lab.pack("dv2_core.train.files")
+    core = lab.pack("dv2_core.model")
     path = lab.models / "diffusion_models" / unet
-    base = core.UNet3D(core.UNet3DConfig.from_dict(json.loads(files.read_config(path)["dreamvideo2.unet"])))
+    base = core.UNet3D(core.UNet3DConfig.from_dict(json.loads(lab.metadata(path)["dreamvideo2.unet"])))
     base.load_state_dict(load_file(path))
     config, _, weights = core.read_adapter(lab.models / "dreamvideo2" / adapter)
     module = core.Adapter(config)
     module.load_file_state_dict(weights)
     path = lab.models / "text_encoders" / text
-    metadata = files.read_config(path)
+    metadata = lab.metadata(path)
     encoder = CLIPTextModel(CLIPTextConfig(**json.loads(metadata["dreamvideo2.text"]), pad_token_id=0, bos_token_id=1))
     encoder.load_state_dict(load_file(path))
     tokenizer = lab.pack("dv2_core.world.text").WordTokenizer(json.loads(metadata["dreamvideo2.words"]))

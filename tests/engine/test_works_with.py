@@ -112,12 +112,9 @@ def write_lora(lab: Any, name: str, style: str) -> dict[str, torch.Tensor]:
 
 
 def write_merged(lab: Any, name: str, added: dict[str, torch.Tensor], strength: float) -> None:
-    from safetensors import safe_open
-
     path = lab.models / "diffusion_models" / lab.BASE
     weights = {k: v.float() + strength * added.get(k, torch.zeros(())) for k, v in load_file(path).items()}
-    with safe_open(path, "pt") as file:
-        save_file(weights, path.with_name(name), metadata=file.metadata())
+    save_file(weights, path.with_name(name), metadata=lab.metadata(path))
 
 
 @pytest.mark.parametrize("style", ["kohya", "diffusion_model"])
@@ -354,6 +351,37 @@ def test_the_whole_method_computes_in_half_precision(lab: Any, flag: str, monkey
         stored = lab.load()
     assert stored.model.model.manual_cast_dtype is None
     assert lab.relative_error(lab.whole(stored, lab.adapter(), steps=1), expected) < 5e-2
+
+
+def test_weights_left_in_slow_memory_give_the_same_video_with_and_without_a_lora(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Low VRAM: the core leaves layers where they are and patches them as they are used."""
+    from comfy.model_management import LoadedModel
+
+    write_lora(lab, "low-vram.safetensors", "diffusion_model")
+    settings = dict(lora_name="low-vram.safetensors", strength_model=1.0)
+
+    def run(lora: bool) -> torch.Tensor:
+        base = lab.load()
+        if lora:
+            (base.model,) = lab.call("LoraLoaderModelOnly", model=base.model, **settings)
+        return lab.whole(base, lab.adapter())
+
+    expected = [run(lora) for lora in (False, True)]
+    load, partly = LoadedModel.model_load, set()
+
+    def one_byte(self: Any, lowvram_model_memory: int = 0, **kwargs: Any) -> Any:
+        out = load(self, 1, **kwargs)
+        if self.model.model.model_lowvram:
+            partly.add(type(self.model.model).__name__)
+        return out
+
+    monkeypatch.setattr(LoadedModel, "model_load", one_byte)
+    for lora, video in zip((False, True), expected, strict=True):
+        partly.clear()
+        assert lab.relative_error(run(lora), video) < 1e-5
+        assert {"ModelScopeT2V", "ReferenceAttentions", "MotionModule"} <= partly
 
 
 def test_freeu_acts_on_the_video_and_not_on_the_subject(lab: Any, ready: SimpleNamespace) -> None:
