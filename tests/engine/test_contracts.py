@@ -58,10 +58,17 @@ def test_a_silent_adapter_is_bit_identical_to_the_unpatched_model(lab: Any, sile
 @torch.inference_mode()
 def silence(adapter: Any) -> None:
     """What the trainer starts from: output projections and zero convolutions at zero."""
-    for name, parameter in [*adapter.ref.model.named_parameters(), *adapter.motion.model.named_parameters()]:
-        if "to_out" in name or "zero_convs" in name or "middle_block_out" in name:
-            if "temporal" not in name and "transformer_blocks" not in name:
-                parameter.zero_()
+    for half in ("ref", "motion"):
+        for parameter in outputs(adapter, half):
+            parameter.zero_()
+
+
+def outputs(adapter: Any, half: str) -> list[torch.Tensor]:
+    """The parameters of the layers through which a half of the adapter adds to the video."""
+    if half == "ref":
+        return [p for name, p in adapter.ref.model.named_parameters() if "to_out" in name]
+    net = adapter.motion.model.controlnet
+    return [*net.zero_convs.parameters(), *net.middle_block_out.parameters()]
 
 
 def test_each_half_of_the_adapter_changes_the_video(lab: Any) -> None:
@@ -94,6 +101,25 @@ def test_outside_start_and_end_the_adapter_is_silent(lab: Any) -> None:
     half = run(*always, sigmas[: after + 1], lab.latent(), True)
     rest = run(base.model, (base.positive, base.negative), sigmas[after:], half, False)["samples"]
     assert lab.relative_error(whole, rest) < 1e-4
+
+
+@pytest.mark.parametrize("half", ["ref", "motion"])
+def test_half_the_strength_is_half_of_what_the_adapter_adds(lab: Any, half: str) -> None:
+    base, adapter = lab.load(), lab.adapter()
+
+    def run(strength: float) -> torch.Tensor:
+        model, conds = base.model, (base.positive, base.negative)
+        if half == "ref":
+            model = lab.refer(model, adapter, base.vae, strength=strength)
+        else:
+            conds = lab.move(*conds, adapter, strength=strength)
+        return lab.sample(model, *conds)
+
+    by_strength = run(0.5)
+    with torch.inference_mode():
+        for parameter in outputs(adapter, half):
+            parameter *= 0.5
+    assert lab.relative_error(by_strength, run(1.0)) < 1e-5
 
 
 def test_lambda_m_of_one_and_an_all_one_mask_equal_no_mask(lab: Any) -> None:
