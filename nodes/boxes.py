@@ -12,7 +12,7 @@ from .host import compat
 from .subject import size_inputs
 from .types import CATEGORY
 
-DEFAULT = '{"first": [4, 30, 28, 60], "last": [36, 6, 60, 36]}'
+DEFAULT = '{"first": [2, 22, 36, 62], "last": [28, 4, 62, 44]}'
 UNCONNECTED = object()
 BOXES_HELP = (
     'JSON. First and last box: {"first": [x1, y1, x2, y2], "last": [...]}; first box and a path of centres: '
