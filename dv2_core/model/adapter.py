@@ -109,6 +109,10 @@ class Adapter(nn.Module):
         return {k.replace("motion.controlnet.", "controlnet."): v for k, v in self.state_dict().items()}
 
     def load_file_state_dict(self, weights: Mapping[str, Tensor]) -> None:
+        self.load_state_dict(self.own_state_dict(weights))
+
+    def own_state_dict(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The file's weights under the names of this module; ValueError if they do not fit it."""
         renamed = {("motion." + k if k.startswith("controlnet.") else k): v for k, v in weights.items()}
         expected = self.state_dict()
         missing, unexpected = sorted(expected.keys() - renamed.keys()), sorted(renamed.keys() - expected.keys())
@@ -119,7 +123,7 @@ class Adapter(nn.Module):
                 f"{len(unexpected)} unexpected ({unexpected[:1]}), {len(wrong)} of another shape ({wrong[:1]}). "
                 "The file is damaged or was written by another program; get it again."
             )
-        self.load_state_dict(renamed)
+        return renamed
 
 
 def save_adapter(

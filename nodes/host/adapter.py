@@ -56,11 +56,13 @@ class HostAdapter:
 def load_adapter(path: Path) -> HostAdapter:
     """Read an adapter file; ValueError with a sentence for any other file."""
     config, metadata, weights = read_adapter(path)
+    # Checked with plain layers: those of newer cores have no weights until they are loaded.
+    weights = Adapter(config, device="meta").own_state_dict(weights)
     dtype = next(iter(weights.values())).dtype
     with torch.device("meta"):
         adapter = Adapter(config, comfy.ops.manual_cast, optimized_attention, dtype)
     adapter.to_empty(device=comfy.model_management.unet_offload_device())
-    adapter.load_file_state_dict(weights)
+    adapter.load_state_dict(weights)
     adapter.eval().requires_grad_(False)
 
     def patcher(part: Any) -> Any:

@@ -10,7 +10,6 @@ import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
-import comfy.ops
 import comfy.patcher_extension
 import comfy.supported_models_base
 import comfy.utils
@@ -157,8 +156,8 @@ def load_base(path: Path, prediction: str) -> Any:
 
 def _check_shapes(name: str, weights: dict[str, Tensor], config: UNet3DConfig) -> None:
     """Refuse other tensors than those of the UNet, before memory is taken for it."""
-    unet = UNet3D(config, comfy.ops.disable_weight_init, device="meta")
-    expected = {k: tuple(v.shape) for k, v in unet.state_dict().items()}
+    # Plain layers: those of newer cores have no weights until they are loaded.
+    expected = {k: tuple(v.shape) for k, v in UNet3D(config, device="meta").state_dict().items()}
     given = {k: tuple(v.shape) for k, v in weights.items()}
     if expected != given:
         differs = sorted(set(expected.items()) ^ set(given.items()))

@@ -7,6 +7,8 @@ from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
+import comfy.sd
+import comfy.utils
 import torch
 from comfy_api.latest import io
 
@@ -19,6 +21,16 @@ def model_patcher(model: torch.nn.Module) -> Any:
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
+
+
+def text_encoder(target: Any, weights: dict[str, torch.Tensor]) -> Any:
+    """A CLIP with these weights. Newer cores want them at once, since they may move it to the GPU straight away."""
+    known = inspect.signature(comfy.sd.CLIP.__init__).parameters
+    given = {"state_dict": [weights]} if "state_dict" in known else {}
+    clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(weights), **given)
+    if not given:
+        clip.load_sd(weights)
+    return clip
 
 
 def frames_in_context_windows(executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ import folder_paths
 import torch
 
 from ...dv2_core.world.text import PAD, SPECIAL_WORDS, WordTokenizer
-from . import files
+from . import compat, files
 
 FORMAT = "dreamvideo2-text"
 OPENCLIP = "transformer.resblocks.0.ln_1.weight"
@@ -42,10 +42,9 @@ def load_text_encoder(path: Path) -> Any:
     target = comfy.supported_models_base.ClipTarget(
         _tokenizer(json.loads(metadata["dreamvideo2.words"])), _model(json.loads(metadata["dreamvideo2.text"]))
     )
-    clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(weights))
-    missing, unexpected = clip.load_sd(weights)
-    missing = [k for k in missing if "text_projection" not in k]
-    if missing or unexpected:
+    clip = compat.text_encoder(target, weights)
+    names = {k for k in clip.cond_stage_model.clip_l.transformer.state_dict() if not k.startswith("text_projection")}
+    if names != set(weights):
         raise ValueError(f"{path.name} does not hold the text encoder that its metadata describes; get the file again.")
     return clip
 

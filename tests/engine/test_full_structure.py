@@ -106,3 +106,34 @@ def test_a_stock_text_encoder_file_loads(lab: Any) -> None:
     (conditioning,) = lab.call("CLIPTextEncode", clip=clip, text="a red ball")
     assert conditioning[0][0].shape == (1, 77, 768)
     path.unlink()
+
+
+def test_layers_that_have_no_weights_until_they_are_loaded_are_filled(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As newer cores make their linear layers on some machines."""
+    import comfy.ops
+
+    expected = lab.whole(lab.load(), lab.adapter())
+    made: list[Any] = []
+
+    def without_weights(self: Any, in_features: int, out_features: int, bias: bool = True, **_: Any) -> None:
+        torch.nn.Module.__init__(self)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = self.bias = None
+        made.append(self)
+
+    def load(self: Any, state_dict: Any, prefix: str, *_: Any) -> None:
+        self.weight = torch.nn.Parameter(torch.zeros(self.out_features, self.in_features), requires_grad=False)
+        for name in ("weight", "bias"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.nn.Parameter(state_dict[prefix + name].clone(), requires_grad=False))
+
+    linear = comfy.ops.disable_weight_init.Linear
+    monkeypatch.setattr(linear, "__init__", without_weights)
+    monkeypatch.setattr(linear, "_load_from_state_dict", load)
+    base, adapter = lab.load(), lab.adapter()
+    assert made and all(layer.weight is not None for layer in made)
+    with torch.inference_mode():
+        base.model.model.float()  # the file's fp16, which this core computes in single precision
+    assert lab.relative_error(lab.whole(base, adapter), expected) < 1e-5

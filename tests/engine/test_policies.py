@@ -44,6 +44,15 @@ def test_the_subject_is_computed_once_per_text_and_the_boxes_once_per_run(
     assert passes == {"subject": subject, "motion": 1}
 
 
+def test_the_subject_is_computed_once_per_text_when_the_texts_run_apart(
+    lab: Any, passes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, adapter = lab.load(), lab.adapter()
+    monkeypatch.setattr(type(base.model.model), "memory_required", lambda *_, **__: float("inf"))
+    lab.whole(base, adapter, steps=3)
+    assert passes == {"subject": 2, "motion": 1}
+
+
 def test_with_the_policy_video_the_subject_is_computed_once_per_text_and_step(lab: Any, passes: dict[str, int]) -> None:
     name = lab.relabel(lab.ADAPTER, "per-step.safetensors", {"ref_timestep": "video"})
     per_step = lab.whole(lab.load(), lab.adapter(name), steps=3)
