@@ -47,7 +47,10 @@ def ddim_sampler() -> Any:
         if pure_noise and first < top and not math.isclose(first, top, rel_tol=1e-5):  # the core's own comparison
             x = x * (1.0 + first**2).sqrt() / first
         x = k_diffusion.sample_euler(model, x, sigmas, extra_args=extra_args, callback=callback, disable=disable)
-        return x / (1.0 + last**2).sqrt()
+        x = x / (1.0 + last**2).sqrt()
+        mask = (extra_args or {}).get("denoise_mask")
+        # At t = 0 a little noise is left; what a mask keeps has none.
+        return x if mask is None else torch.lerp(model.latent_image, x, mask.to(x).expand_as(x))
 
     return comfy.samplers.KSAMPLER(sample)
 

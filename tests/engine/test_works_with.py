@@ -84,6 +84,18 @@ def test_video_to_video_starts_from_the_given_frames(lab: Any, ready: SimpleName
     assert distances[0] < distances[1] < distances[2]
 
 
+@pytest.mark.parametrize("sampler", ["ours", "stock"])
+def test_inpainting_keeps_the_frames_outside_the_mask(lab: Any, ready: SimpleNamespace, sampler: str) -> None:
+    (latent,) = lab.call("VAEEncode", vae=ready.base.vae, pixels=lab.subject(9).expand(lab.FRAMES, -1, -1, -1))
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, 32:] = 1.0
+    (masked,) = lab.call("SetLatentNoiseMask", samples=latent, mask=mask)
+    run = lab.sample if sampler == "ours" else lambda *args: ksampler(lab, *args)
+    samples = run(ready.model, ready.positive, ready.negative, masked)
+    assert lab.relative_error(samples[..., :4], latent["samples"][..., :4]) < 1e-5
+    assert lab.relative_error(samples[..., 4:], latent["samples"][..., 4:]) > 1e-1
+
+
 def write_lora(lab: Any, name: str, style: str) -> dict[str, torch.Tensor]:
     """A LoRA of rank 2 on layers of every kind; returns what it adds to the base's weights."""
     weights = load_file(lab.models / "diffusion_models" / lab.BASE)
