@@ -97,8 +97,9 @@ class Core:
         importlib.import_module("utils.extra_config")
         import execution
         import folder_paths
-        import nodes
         import server
+
+        import nodes
 
         if Path(nodes.__file__).parent != COMFYUI:
             raise ImportError(f"`nodes` is {nodes.__file__}, not ComfyUI's: something imported it before the engine.")
