@@ -45,7 +45,7 @@ FRAMES_PER_CLIP = 3  # two frames and the subject image: the latent must hold bo
 class Params:
     steps: int = 2_500
     batch: int = 24  # pictures, a multiple of FRAMES_PER_CLIP
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     warmup: int = 100
     ema: float = 0.998
     # Largest standard deviation of the noise on the latents: those of the diffusion model are imperfect.
@@ -85,9 +85,8 @@ def reconstruction_loss(
 
 
 def learning_rate(params: Params, step: int) -> float:
-    """Linear warm-up, constant, then linear to zero over the last third."""
-    ramp = min(1.0, (step + 1) / params.warmup)
-    return params.learning_rate * ramp * min(1.0, 3 * (params.steps - step) / params.steps)
+    """Linear warm-up, then linear to zero."""
+    return params.learning_rate * min((step + 1) / params.warmup, 1 - step / params.steps)
 
 
 @torch.no_grad()
@@ -135,14 +134,16 @@ class DecoderTraining:
             parameter.register_hook(masks[name].mul)  # no gradient, so no step: the construction stays exact
         self.average.load_state_dict(self.vae.state_dict())
         self.average.requires_grad_(False)
-        self.head = patch_basis(pca).T[:, :, None, None].contiguous()  # [48, 24, 1, 1]
+        # rounded as in the constructed levels
+        self.head = patch_basis(pca).T[:, :, None, None].bfloat16().float()  # [48, 24, 1, 1]
         self.optimizer = torch.optim.AdamW(self.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """What `vae.decode` computes, with the linear upper levels taken together."""
-        with torch.autocast("cpu", torch.bfloat16):
-            stream = self.decoder(latents * self.vae.vae_scale)
-        components = stream[:, FINE].float() - FINE_OFFSETS[0]  # [N, 24, R/4, R/4]
+        """What `vae.decode` computes, with the linear upper levels taken together.
+
+        In float32: in bfloat16 the rounding of the stream's offsets is as large as what there is to learn."""
+        stream = self.decoder(latents * self.vae.vae_scale)
+        components = stream[:, FINE] - FINE_OFFSETS[0]  # [N, 24, R/4, R/4]
         return F.pixel_shuffle(F.conv2d(components, self.head), 4) + CENTRE
 
     def train_step(self, world: World) -> float:
