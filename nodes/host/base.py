@@ -43,6 +43,9 @@ class MiniatureLatent(comfy.latent_formats.LatentFormat):
 
     latent_channels = 24
     scale_factor = 1.0
+    # For previews while sampling: the mean colour of a patch is in its first three components.
+    latent_rgb_factors = [[0.229, 0.229, 0.226], [0.151, 0.0, -0.153], [-0.083, 0.165, -0.082], *[[0.0] * 3] * 21]
+    latent_rgb_factors_bias = [0.183, 0.162, 0.152]
 
 
 class ModelScopeConfig(comfy.supported_models_base.BASE):

@@ -39,3 +39,19 @@ def test_stock_vaeloader_encodes_and_decodes_with_the_miniature_vae_as_we_do(com
         expected = vae.decode(pca.encode(frames)).clamp(0, 1).movedim(1, -1)
     assert decoded.shape == (3, 64, 64, 3)
     assert torch.allclose(decoded.float(), expected, atol=2e-3)
+
+
+def test_the_preview_of_a_latent_shows_the_mean_colour_of_every_patch(comfy):
+    engine = comfy()
+    (base,) = (
+        engine.nodes.NODE_CLASS_MAPPINGS["DV2LoadBase"]
+        .execute("dv2-mini-base.safetensors", "dv2-mini-text.safetensors", "dv2-mini-vae.safetensors", "auto")
+        .args[:1]
+    )
+    (vae,) = engine.nodes.NODE_CLASS_MAPPINGS["VAELoader"]().load_vae("dv2-mini-vae.safetensors")
+    form = base.model.latent_format
+    colours = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.2, 0.2, 0.9], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]])
+    latents = vae.encode(colours[:, None, None].expand(-1, 64, 64, -1))  # [5, 24, 8, 8]
+    shown = torch.einsum("nchw,ck->nk", latents, torch.tensor(form.latent_rgb_factors)) / 64
+    shown = shown + torch.tensor(form.latent_rgb_factors_bias)  # -1..1, as ComfyUI's previewer takes it
+    assert torch.allclose(shown, colours * 2 - 1, atol=0.03)
