@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import tomllib
 import zipfile
@@ -90,8 +89,7 @@ def _fetch_tools(cache: Path, python: Path, node: Path, tools: Path) -> None:
         (scratch / "wheel" / "comfyui_frontend_package" / "static").rename(fresh / "frontend")
         npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         run(cache, node, npm, "pack", "--silent", PLAYWRIGHT, cwd=scratch)
-        with tarfile.open(next(scratch.glob("playwright-core-*.tgz"))) as archive:
-            archive.extractall(scratch / "npm", filter="data")
+        shutil.unpack_archive(next(scratch.glob("playwright-core-*.tgz")), scratch / "npm")
         (scratch / "npm" / "package").rename(fresh / "playwright-core")
         shutil.rmtree(tools, ignore_errors=True)
         fresh.rename(tools)
