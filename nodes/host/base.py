@@ -133,7 +133,12 @@ def load_base(path: Path, prediction: str) -> Any:
             f"{path.name} is not a ModelScope text-to-video UNet: it lacks {SIGNATURE!r} and {_looks_like(weights)}. "
             "Choose a ModelScopeT2V or ZeroScope UNet, or the bundled dv2-mini-base.safetensors."
         )
-    config = UNet3DConfig.from_dict(json.loads(metadata.get("dreamvideo2.unet", "{}")))
+    try:
+        config = UNet3DConfig.from_dict(json.loads(metadata.get("dreamvideo2.unet", "{}")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"The sizes in the metadata of {path.name} cannot be used: {error} Get the file again."
+        ) from error
     _check_shapes(path.name, weights, config)
     if prediction == "auto":
         prediction = metadata.get("dreamvideo2.prediction", "eps")

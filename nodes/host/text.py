@@ -39,13 +39,16 @@ def load_text_encoder(path: Path) -> Any:
                 f"{path.name} is not a text encoder that ComfyUI knows ({error}). Choose the base's OpenCLIP ViT-H "
                 "file or the bundled dv2-mini-text.safetensors."
             ) from error
-    target = comfy.supported_models_base.ClipTarget(
-        _tokenizer(json.loads(metadata["dreamvideo2.words"])), _model(json.loads(metadata["dreamvideo2.text"]))
-    )
-    clip = compat.text_encoder(target, weights)
+    damaged = f"{path.name} does not hold the text encoder that its metadata describes; get the file again."
+    try:
+        words, config = (json.loads(metadata[f"dreamvideo2.{name}"]) for name in ("words", "text"))
+        target = comfy.supported_models_base.ClipTarget(_tokenizer(words), _model(config))
+        clip = compat.text_encoder(target, weights)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(damaged) from error
     names = {k for k in clip.cond_stage_model.clip_l.transformer.state_dict() if not k.startswith("text_projection")}
     if names != set(weights):
-        raise ValueError(f"{path.name} does not hold the text encoder that its metadata describes; get the file again.")
+        raise ValueError(damaged)
     return clip
 
 

@@ -271,6 +271,9 @@ def test_a_base_that_lacks_tensors_or_metadata_is_refused(lab: Any, steps: list[
     save_file({k: v for k, v in weights.items() if k != "out.2.bias"}, folder / "short.safetensors", metadata=metadata)
     graph, ids = lab.graph(base_unet_name="short.safetensors")
     refused(lab, steps, graph, ids["base"], "short.safetensors has", "'out.2.bias'", "download it again")
+    save_file(weights, folder / "damaged.safetensors", metadata={"dreamvideo2.unet": '{"model_channels": "wide"}'})
+    graph, ids = lab.graph(base_unet_name="damaged.safetensors")
+    refused(lab, steps, graph, ids["base"], "metadata of damaged.safetensors", "Get the file again")
 
 
 @pytest.mark.parametrize("source", ["diffusion_models/tiny-base", "vae/tiny-vae", "dreamvideo2/tiny"])
