@@ -102,13 +102,19 @@ def test_keep_leaves_a_server_with_the_template_at_the_printed_address(quickstar
         os.kill(int(pid[1]), signal.SIGTERM)
 
 
+def interruptible() -> None:
+    """What a shell starts in the background ignores SIGINT, and so do its children: undo it, as for a command in front."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_the_server_and_removes_its_files(subject, tmp_path):
     (tmp_path / "tmp").mkdir()
     variables = {"COMFYUI_PATH": str(COMFYUI), "COMFYUI_PYTHON": sys.executable, "TMPDIR": str(tmp_path / "tmp")}
     command = [sys.executable, "-u", str(REPO / "scripts" / "quickstart.py"), "--subject", subject]
     process = subprocess.Popen(
-        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=interruptible,
+    )  # fmt: skip
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
     url = next(found[1] for line in lines if (found := re.search(r"ready at (http://\S+)", line)))
