@@ -103,7 +103,7 @@ def test_keep_leaves_a_server_with_the_template_at_the_printed_address(quickstar
 
 
 def interruptible() -> None:
-    """What a shell starts in the background ignores SIGINT, and so do its children: undo it, as for a command in front."""
+    """Children of what a shell starts in the background ignore SIGINT: undo it, as for a command in front."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
