@@ -34,6 +34,9 @@ class AdapterConfig:
         lambda_m: weight of reference attention outside the boxes, 0..1 (paper: 0.75).
         lambda_l: loss weight inside the boxes (paper: 2).
         ref_timestep: the subject's timestep: "zero" (its keys and values are then constants of a run) or "video".
+        ref_noise, ref_prompt: the subject is clean, with the text of the branch it serves. The only choice so far.
+        mask_resize, controlnet_input, hint: box masks are area-averaged to every feature size; the ControlNet sees
+            z_t plus the encoded hint c_m = 1 - M. The only choice so far.
         ref_uncond: subject in the unconditional branch: "same" (guidance acts on the text alone) or "drop".
         motion_uncond: boxes in the unconditional branch: "same" or "drop".
         prediction: what the base predicts: "eps" or "v".
@@ -48,6 +51,11 @@ class AdapterConfig:
     lambda_m: float = 0.75
     lambda_l: float = 2.0
     ref_timestep: Literal["zero", "video"] = "zero"
+    ref_noise: Literal["clean"] = "clean"
+    ref_prompt: Literal["video"] = "video"
+    mask_resize: Literal["area"] = "area"
+    controlnet_input: Literal["latent+hint"] = "latent+hint"
+    hint: Literal["1-M"] = "1-M"
     ref_uncond: Literal["same", "drop"] = "same"
     motion_uncond: Literal["same", "drop"] = "same"
     prediction: Literal["eps", "v"] = "eps"
