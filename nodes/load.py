@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.sd
 from comfy_api.latest import io
 
 from .host import compat, files
 from .host.adapter import load_adapter
 from .host.base import load_base
 from .host.text import load_text_encoder
+from .host.vae import load_vae
 from .types import CATEGORY, Adapter
 
 
@@ -42,10 +42,7 @@ class LoadBase(io.ComfyNode):
     def execute(cls, unet_name: str, clip_name: str, vae_name: str, prediction: str) -> io.NodeOutput:
         model = load_base(files.path_of("diffusion_models", unet_name), prediction)
         clip = load_text_encoder(files.path_of("text_encoders", clip_name))
-        weights, metadata = files.load_weights(files.path_of("vae", vae_name))
-        vae = comfy.sd.VAE(sd=weights, metadata=metadata)
-        if vae.first_stage_model is None:
-            raise ValueError(f"{vae_name} is not a VAE. Choose one from models/vae, or dv2-mini-vae.safetensors.")
+        vae = load_vae(files.path_of("vae", vae_name))
         return io.NodeOutput(model, clip, vae)
 
 
