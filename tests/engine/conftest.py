@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tests.oracles.public import noise, randomise, relative_error
+
 FRAMES = 8
 BOXES = '{"first": [4, 30, 28, 60], "last": [36, 6, 60, 36]}'
 WORDS = ["a", "ball", "blue", "dog", "left", "moving", "red", "right"]
@@ -26,29 +28,6 @@ BASE, TEXT, VAE, ADAPTER = "tiny-base.safetensors", "tiny-text.safetensors", "ti
 SD_BASE, SD_TEXT, SD_VAE, SD_ADAPTER = (
     "sd-base.safetensors", "sd-text.safetensors", "sd-vae.safetensors", "sd.safetensors",
 )  # fmt: skip
-
-
-@torch.no_grad()
-def randomise(module: torch.nn.Module, seed: int = 0) -> Any:
-    """Every parameter random, scaled so that activations stay near one."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        values = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim > 1:
-            parameter.copy_(values / parameter[0].numel() ** 0.5)
-        else:
-            parameter.copy_(values * 0.1 + (1.0 if name.endswith("weight") else 0.0))
-    return module.eval()
-
-
-def noise(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
-    """max |ours - reference| / max |reference|."""
-    assert ours.shape == reference.shape
-    return float((ours - reference).abs().max() / reference.abs().max())
 
 
 class Graph(dict[str, dict[str, Any]]):
