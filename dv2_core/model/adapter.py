@@ -31,6 +31,7 @@ class AdapterConfig:
         unet: sizes of the base that the adapter belongs to.
         components: which parts the file has: "ref", "motion" or both.
         encoder_channels, encoder_heads: sizes of the motion encoder.
+        ref_head_dim: width of one head of reference attention, a divisor of every transformer's width; 0: the base's.
         lambda_m: weight of reference attention outside the boxes, 0..1 (paper: 0.75).
         lambda_l: loss weight inside the boxes (paper: 2).
         ref_timestep: the subject's timestep: "zero" (its keys and values are then constants of a run) or "video".
@@ -48,6 +49,7 @@ class AdapterConfig:
     components: tuple[str, ...] = ("ref", "motion")
     encoder_channels: tuple[int, ...] = (16, 32, 96, 256)
     encoder_heads: int = 4
+    ref_head_dim: int = 0
     lambda_m: float = 0.75
     lambda_l: float = 2.0
     ref_timestep: Literal["zero", "video"] = "zero"
@@ -74,6 +76,12 @@ class AdapterConfig:
                 f"encoder_channels is {self.encoder_channels}; it must be four widths (of 1, 1/2, 1/4 and 1/8 of the "
                 f"resolution), the last one a multiple of encoder_heads, {self.encoder_heads}."
             )
+        widths = sorted(set(self.unet.transformer_widths().values()))
+        if self.ref_head_dim < 0 or (self.ref_head_dim and any(width % self.ref_head_dim for width in widths)):
+            raise ValueError(
+                f"ref_head_dim is {self.ref_head_dim}; it must divide every transformer width of the base, {widths}, "
+                "or be 0 for the base's head_dim."
+            )
         if not 0.0 <= self.lambda_m <= 1.0:
             raise ValueError(f"lambda_m is {self.lambda_m}; it must be from 0 to 1.")
 
@@ -99,7 +107,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.config = config
         make: dict[str, Any] = dict(operations=operations, attention=attention, dtype=dtype, device=device)
-        self.ref = ReferenceAttentions(config.unet, **make) if "ref" in config.components else None
+        self.ref = ReferenceAttentions(config.unet, config.ref_head_dim, **make) if "ref" in config.components else None
         self.motion = (
             MotionModule(config.unet, config.encoder_channels, config.encoder_heads, **make)
             if "motion" in config.components

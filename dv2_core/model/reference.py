@@ -49,10 +49,14 @@ class ReferenceAttentions(nn.Module):
     """All reference attentions of a UNet: two per spatial transformer (32 modules for ModelScopeT2V).
 
     Parameter names are ``<block>.<n>.<attn1|attn2>.to_q.weight`` with the base's own block names.
+
+    Args:
+        head_dim: width of one head, a divisor of every transformer's width; 0 takes the base's.
     """
 
-    def __init__(self, config: UNet3DConfig, operations: Any = nn, attention: AttentionFunction = sdpa_attention,
-                 dtype: torch.dtype | None = None, device: Any = None) -> None:  # fmt: skip
+    def __init__(self, config: UNet3DConfig, head_dim: int = 0, operations: Any = nn,
+                 attention: AttentionFunction = sdpa_attention, dtype: torch.dtype | None = None,
+                 device: Any = None) -> None:  # fmt: skip
         super().__init__()
         self.attention = attention
         self._sites: dict[Site, ReferenceAttention] = {}
@@ -61,7 +65,7 @@ class ReferenceAttentions(nn.Module):
             if not hasattr(self, name):
                 self.add_module(name, nn.ModuleDict())
             pair = nn.ModuleDict({
-                attn: ReferenceAttention(width, config.head_dim, operations, dtype=dtype, device=device)
+                attn: ReferenceAttention(width, head_dim or config.head_dim, operations, dtype=dtype, device=device)
                 for attn in ("attn1", "attn2")
             })  # fmt: skip
             self.get_submodule(name).add_module(index, pair)

@@ -114,7 +114,10 @@ def einsum_reference_attention(module: Any, z: Tensor, features: Tensor, head_di
 
 
 @torch.no_grad()
-def einsum_run(unet: Any, attentions: Any, features: Any, masks: Tensor, lambda_m: float, **inputs: Any) -> Tensor:
+def einsum_run(
+    unet: Any, attentions: Any, features: Any, masks: Tensor, lambda_m: float, head_dim: int = SMALL.head_dim,
+    **inputs: Any,
+) -> Tensor:  # fmt: skip
     videos = features["middle", 0, "attn1"].shape[0]
 
     def add(site: tuple[str, int, str], z: Tensor, size: tuple[int, int]) -> Tensor:
@@ -124,7 +127,7 @@ def einsum_run(unet: Any, attentions: Any, features: Any, masks: Tensor, lambda_
         small = torch.stack([area_average(mask, *size) for mask in masks[:, 0]])  # [B * F, h, w]
         blended = small + lambda_m * (1 - small)
         grouped = z.unflatten(0, (videos, -1))  # [B, F, N, C]
-        residual = einsum_reference_attention(module, grouped, features[site], SMALL.head_dim)
+        residual = einsum_reference_attention(module, grouped, features[site], head_dim)
         return (grouped + blended.reshape(videos, -1, size[0] * size[1], 1) * residual).flatten(0, 1)
 
     with hooked(unet, add):
@@ -142,6 +145,19 @@ def test_masked_reference_attention_equals_the_einsum_reference(
     expected = einsum_run(unet, attentions, features, masks, lambda_m, **given(videos))
     assert relative_error(run(unet, reference, **given(videos)), expected) <= BOUND
     assert relative_error(run(unet, None, **given(videos)), expected) > 1e-2  # the comparison can fail
+
+
+@pytest.mark.parametrize("head_dim", [4, 32])
+@torch.no_grad()
+def test_heads_of_another_width_than_the_bases_equal_the_einsum_reference(head_dim: int, unet: Any) -> None:
+    attentions: Any = randomise(ReferenceAttentions(SMALL, head_dim), seed=5)
+    features, masks = subject(unet), boxes()
+    reference = Reference(attentions, attentions.keys_values(features), blended_mask(masks, 0.75))
+    expected = einsum_run(unet, attentions, features, masks, 0.75, head_dim, **given())
+    assert relative_error(run(unet, reference, **given()), expected) <= BOUND
+    of_the_base: Any = randomise(ReferenceAttentions(SMALL), seed=5)  # the same weights: only the heads differ
+    reference = Reference(of_the_base, of_the_base.keys_values(features), blended_mask(masks, 0.75))
+    assert relative_error(run(unet, reference, **given()), expected) > 1e-4
 
 
 @torch.no_grad()
