@@ -113,7 +113,7 @@ def test_full_size_file_has_the_documented_names() -> None:
         ({"prediction": "x0"}, r"prediction is 'x0'; it must be one of \('eps', 'v'\)"),
         ({"components": ["ref", "camera"]}, r"components is \('ref', 'camera'\)"),
         ({"components": []}, r"components is \(\)"),
-        ({"ref_head_dim": 48}, r"ref_head_dim is 48; it must divide every width .* \[32, 64\]"),
+        ({"ref_head_dim": 48}, r"ref_head_dim is 48; it must divide every transformer width .* \[32, 64\]"),
         ({"ref_head_dim": -8}, "ref_head_dim is -8"),
         ({"lambda_m": 1.5}, r"lambda_m is 1\.5"),
         ({"lambda_m": "much"}, "cannot be used"),
