@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import AttentionFunction
 from .blocks import Downsample, ResBlock, SpatialTransformer, TemporalTransformer, Upsample
@@ -68,9 +70,33 @@ class Layers:
         return blocks, nn.ModuleList(middle), skips
 
 
+def recompute_blocks(network: nn.Module) -> None:
+    """Gradient checkpointing: keep only the inputs of a UNet's or ControlNet's blocks and run them again in backward."""
+    for stack in ("input_blocks", "output_blocks"):
+        for block in getattr(network, stack, ()):
+            block.recompute = True
+    network.middle_block.recompute = True  # type: ignore[union-attr]
+
+
 def run_block(block: nn.Module, h: Tensor, emb: Tensor, context: Tensor, num_video_frames: int, options: dict[str, Any],
               size: tuple[int, int] | None = None) -> Tensor:  # fmt: skip
     """Run the layers of one block; each kind takes what it needs. ``size``: where an Upsample is to arrive."""
+    if not (getattr(block, "recompute", False) and torch.is_grad_enabled()):
+        return _run_layers(block, h, emb, context, num_video_frames, options, size)
+    seen = dict(options)  # the second run must see the options of the first: the UNet goes on writing into them
+
+    def run(h: Tensor, emb: Tensor, context: Tensor) -> Tensor:
+        own = dict(seen)
+        h = _run_layers(block, h, emb, context, num_video_frames, own, size)
+        options.update({k: own[k] for k in ("transformer_index",) if k in own})
+        return h
+
+    # No layer draws random numbers, so no generator state has to be kept for the second run.
+    return checkpoint(run, h, emb, context, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
+
+
+def _run_layers(block: nn.Module, h: Tensor, emb: Tensor, context: Tensor, num_video_frames: int,
+                options: dict[str, Any], size: tuple[int, int] | None) -> Tensor:  # fmt: skip
     for layer in block if isinstance(block, nn.ModuleList) else (block,):
         if isinstance(layer, ResBlock):
             h = layer(h, emb, num_video_frames)
