@@ -31,13 +31,18 @@ class AdapterConfig:
         unet: sizes of the base that the adapter belongs to.
         components: which parts the file has: "ref", "motion" or both.
         encoder_channels, encoder_heads: sizes of the motion encoder.
+        motion_encoder: "none" replaces the spatiotemporal encoder by one convolution of the resized c_m (Table 6, "no
+            motion encoder").
+        motion_control: "t2i_adapter" replaces the ControlNet, a copy of the base's spatial encoder, by a pyramid of
+            convolutions of the hint alone.
         ref_head_dim: width of one head of reference attention, a divisor of every transformer's width; 0: the base's.
+        ref_sharing: "width" gives all reference attentions of one width the same projections.
         lambda_m: weight of reference attention outside the boxes, 0..1 (paper: 0.75).
         lambda_l: loss weight inside the boxes (paper: 2).
         ref_timestep: the subject's timestep: "zero" (its keys and values are then constants of a run) or "video".
         ref_noise, ref_prompt: the subject is clean, with the text of the branch it serves. The only choice so far.
-        mask_resize, controlnet_input, hint: box masks are area-averaged to every feature size; the ControlNet sees
-            z_t plus the encoded hint c_m = 1 - M. The only choice so far.
+        mask_resize, controlnet_input, hint: box masks are area-averaged to every feature size; a ControlNet sees z_t
+            plus the encoded hint c_m = 1 - M. The only choice so far.
         ref_uncond: subject in the unconditional branch: "same" (guidance acts on the text alone) or "drop".
         motion_uncond: boxes in the unconditional branch: "same" or "drop".
         prediction: what the base predicts: "eps" or "v".
@@ -49,7 +54,10 @@ class AdapterConfig:
     components: tuple[str, ...] = ("ref", "motion")
     encoder_channels: tuple[int, ...] = (16, 32, 96, 256)
     encoder_heads: int = 4
+    motion_encoder: Literal["spatiotemporal", "none"] = "spatiotemporal"
+    motion_control: Literal["controlnet", "t2i_adapter"] = "controlnet"
     ref_head_dim: int = 0
+    ref_sharing: Literal["none", "width"] = "none"
     lambda_m: float = 0.75
     lambda_l: float = 2.0
     ref_timestep: Literal["zero", "video"] = "zero"
@@ -107,12 +115,12 @@ class Adapter(nn.Module):
         super().__init__()
         self.config = config
         make: dict[str, Any] = dict(operations=operations, attention=attention, dtype=dtype, device=device)
-        self.ref = ReferenceAttentions(config.unet, config.ref_head_dim, **make) if "ref" in config.components else None
-        self.motion = (
-            MotionModule(config.unet, config.encoder_channels, config.encoder_heads, **make)
-            if "motion" in config.components
-            else None
-        )
+        self.ref, self.motion = None, None
+        if "ref" in config.components:
+            self.ref = ReferenceAttentions(config.unet, config.ref_head_dim, config.ref_sharing, **make)
+        if "motion" in config.components:
+            sizes = config.encoder_channels, config.encoder_heads
+            self.motion = MotionModule(config.unet, *sizes, config.motion_encoder, config.motion_control, **make)
 
     def initialize_weights(self, base: Any) -> None:
         if self.ref is not None:

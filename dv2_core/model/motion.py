@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -63,6 +64,22 @@ class MotionEncoder(nn.Module):
         )
 
 
+class MaskConvolution(nn.Module):
+    """In the place of :class:`MotionEncoder`: c_m area-averaged to the latent's resolution, then one convolution.
+
+    The simplest reading of the paper's ablation "no motion encoder" (Table 6), which it does not describe.
+    """
+
+    def __init__(self, out_channels: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.out = operations.Conv2d(1, out_channels, 3, padding=1, **factory)
+
+    def forward(self, motion: Tensor, num_video_frames: int) -> Tensor:
+        """motion [B * F, 1, H, W] in 0..1 -> [B * F, C, ceil(H / 8), ceil(W / 8)]; frames do not see one another."""
+        height, width = (-(-side // 8) for side in motion.shape[2:])
+        return self.out(F.adaptive_avg_pool2d(motion, (height, width)))
+
+
 class ControlNet(nn.Module):
     """Spatial ControlNet: the base's encoder without temporal layers, a zero convolution per skip (cldm names)."""
 
@@ -93,12 +110,7 @@ class ControlNet(nn.Module):
         Returns ComfyUI's control dictionary: ``output`` has one residual per skip, ``middle`` one.
         Raises ValueError for a hint of other frames or another size than the latent's.
         """
-        given, expected = (hint.shape[0], *hint.shape[2:]), (x.shape[0], *x.shape[2:])
-        if given != expected:
-            raise ValueError(
-                f"the motion hint is {given}, the latent {expected} (frames, height, width); give one box mask per "
-                "frame, of 8 times the latent's height and width."
-            )
+        _check_hint(hint, x)
         emb = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
         if emb.shape[0] != x.shape[0]:
             emb = emb.repeat_interleave(x.shape[0] // emb.shape[0], dim=0)
@@ -115,27 +127,83 @@ class ControlNet(nn.Module):
         return {"output": residuals, "middle": [middle]}
 
 
+class T2IAdapter(nn.Module):
+    """In the place of :class:`ControlNet`: a pyramid of convolutions of the hint, a zero convolution per skip.
+
+    It does not see z_t, the timestep or the text, and has no copy of the base. Source: T2I-Adapter (arXiv 2302.08453),
+    here with its features added where the paper adds the ControlNet's.
+    """
+
+    def __init__(self, config: UNet3DConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        width, last = config.model_channels, len(config.channel_mult) - 1
+        skips = [(width, 0)]  # channels and level of resolution
+        for level in range(last + 1):
+            skips += [(config.width(level), level)] * config.num_res_blocks
+            skips += [(config.width(level), level + 1)] if level < last else []
+        skips.append((config.width(last), last))  # of the middle block
+        self.levels = tuple(level for _, level in skips)
+        self.down = nn.ModuleList(
+            operations.Conv2d(width, width, 3, stride=2, padding=1, **factory) for _ in range(last)
+        )
+        self.zero_convs = nn.ModuleList(operations.Conv2d(width, c, 1, **factory) for c, _ in skips)
+
+    def initialize_weights(self, base: UNet3D) -> None:
+        for module in self.zero_convs:
+            zero_(module)
+
+    def forward(self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor,
+                transformer_options: dict[str, Any] | None = None) -> dict[str, list[Tensor]]:  # fmt: skip
+        """Arguments, result and errors of :meth:`ControlNet.forward`; only the hint's values are used."""
+        _check_hint(hint, x)
+        pyramid = [F.silu(hint.to(x.dtype))]
+        for down in self.down:
+            pyramid.append(F.silu(down(pyramid[-1])))
+        *residuals, middle = (conv(pyramid[n]) for conv, n in zip(self.zero_convs, self.levels, strict=True))
+        return {"output": residuals, "middle": [middle]}
+
+
+def _check_hint(hint: Tensor, x: Tensor) -> None:
+    given, expected = (hint.shape[0], *hint.shape[2:]), (x.shape[0], *x.shape[2:])
+    if given != expected:
+        raise ValueError(
+            f"the motion hint is {given}, the latent {expected} (frames, height, width); give one box mask per "
+            "frame, of 8 times the latent's height and width."
+        )
+
+
 class MotionModule(nn.Module):
-    """Encoder and ControlNet; parameter names ``motion.encoder.*`` and ``controlnet.*`` in the adapter file.
+    """Encoder and ControlNet, or what replaces them; named ``motion.encoder.*`` and ``controlnet.*`` in the file.
 
     Args:
         config: the base's sizes.
         encoder_channels: widths of the encoder's four resolutions (1, 1/2, 1/4, 1/8).
         encoder_heads: heads of its temporal attentions.
+        encoder: "spatiotemporal" or "none" (:class:`MaskConvolution`).
+        control: "controlnet" or "t2i_adapter" (:class:`T2IAdapter`).
     """
 
     def __init__(self, config: UNet3DConfig, encoder_channels: tuple[int, ...] = (16, 32, 96, 256),
-                 encoder_heads: int = 4, operations: Any = nn, attention: AttentionFunction = sdpa_attention,
+                 encoder_heads: int = 4, encoder: str = "spatiotemporal", control: str = "controlnet",
+                 operations: Any = nn, attention: AttentionFunction = sdpa_attention,
                  dtype: torch.dtype | None = None, device: Any = None) -> None:  # fmt: skip
         super().__init__()
         factory: dict[str, Any] = dict(dtype=dtype, device=device)
-        self.encoder = MotionEncoder(
-            config.model_channels, encoder_channels, encoder_heads, attention, operations, **factory
+        width = config.model_channels
+        self.encoder = (
+            MaskConvolution(width, operations, **factory)
+            if encoder == "none"
+            else MotionEncoder(width, encoder_channels, encoder_heads, attention, operations, **factory)
         )
-        self.controlnet = ControlNet(config, attention, operations, **factory)
+        self.controlnet = (
+            T2IAdapter(config, operations, **factory)
+            if control == "t2i_adapter"
+            else ControlNet(config, attention, operations, **factory)
+        )
 
     def initialize_weights(self, base: UNet3D) -> None:
-        zero_(self.encoder.out)
+        if isinstance(self.controlnet, ControlNet):  # a zero hint would keep every gradient from the T2I-Adapter
+            zero_(self.encoder.out)
         self.controlnet.initialize_weights(base)
 
     def encode(self, masks: Tensor, num_video_frames: int) -> Tensor:

@@ -52,25 +52,34 @@ class ReferenceAttentions(nn.Module):
 
     Args:
         head_dim: width of one head, a divisor of every transformer's width; 0 takes the base's.
+        sharing: "none" as in the paper; "width": all sites of one width have their projections in common (three
+            modules for ModelScopeT2V), and parameter names are ``widths.<width>.to_q.weight``.
     """
 
-    def __init__(self, config: UNet3DConfig, head_dim: int = 0, operations: Any = nn,
+    def __init__(self, config: UNet3DConfig, head_dim: int = 0, sharing: str = "none", operations: Any = nn,
                  attention: AttentionFunction = sdpa_attention, dtype: torch.dtype | None = None,
                  device: Any = None) -> None:  # fmt: skip
         super().__init__()
         self.attention = attention
         self._sites: dict[Site, ReferenceAttention] = {}
-        for (kind, number), width in config.transformer_widths().items():
+
+        def module(width: int) -> ReferenceAttention:
+            return ReferenceAttention(width, head_dim or config.head_dim, operations, dtype=dtype, device=device)
+
+        widths = config.transformer_widths()
+        if sharing == "width":
+            self.widths = nn.ModuleDict({str(width): module(width) for width in sorted(set(widths.values()))})
+        for (kind, number), width in widths.items():
             name, index = _LAYER[kind], str(1 if kind == "middle" else number)
-            if not hasattr(self, name):
-                self.add_module(name, nn.ModuleDict())
-            pair = nn.ModuleDict({
-                attn: ReferenceAttention(width, head_dim or config.head_dim, operations, dtype=dtype, device=device)
-                for attn in ("attn1", "attn2")
-            })  # fmt: skip
-            self.get_submodule(name).add_module(index, pair)
-            for attn, module in pair.items():
-                self._sites[kind, number, attn] = module  # type: ignore[assignment]
+            if sharing == "width":
+                pair = {attn: self.widths[str(width)] for attn in ("attn1", "attn2")}
+            else:
+                if not hasattr(self, name):
+                    self.add_module(name, nn.ModuleDict())
+                pair = nn.ModuleDict({attn: module(width) for attn in ("attn1", "attn2")})
+                self.get_submodule(name).add_module(index, pair)
+            for attn, site in pair.items():
+                self._sites[kind, number, attn] = site  # type: ignore[assignment]
 
     def initialize_weights(self) -> None:
         for module in self._sites.values():

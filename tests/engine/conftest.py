@@ -25,6 +25,7 @@ WORDS = ["a", "ball", "blue", "dog", "left", "moving", "red", "right"]
 EXTRAS = ("nodes_context_windows", "nodes_easycache", "nodes_freelunch")
 
 BASE, TEXT, VAE, ADAPTER = "tiny-base.safetensors", "tiny-text.safetensors", "tiny-vae.safetensors", "tiny.safetensors"
+LITE_ADAPTER = "tiny-lite.safetensors"
 SD_BASE, SD_TEXT, SD_VAE, SD_ADAPTER = (
     "sd-base.safetensors", "sd-text.safetensors", "sd-vae.safetensors", "sd.safetensors",
 )  # fmt: skip
@@ -50,7 +51,7 @@ class Lab:
     relative_error = staticmethod(relative_error)
     randomise = staticmethod(randomise)
     FRAMES, BOXES, WORDS = FRAMES, BOXES, WORDS
-    BASE, TEXT, VAE, ADAPTER = BASE, TEXT, VAE, ADAPTER
+    BASE, TEXT, VAE, ADAPTER, LITE_ADAPTER = BASE, TEXT, VAE, ADAPTER, LITE_ADAPTER
     SD_BASE, SD_TEXT, SD_VAE, SD_ADAPTER = SD_BASE, SD_TEXT, SD_VAE, SD_ADAPTER
 
     def __init__(self, engine: Any) -> None:
@@ -248,6 +249,8 @@ def write_files(lab: Lab) -> None:
     write_text(lab, TEXT, 32, 2, 2)
     write_vae(lab, VAE, 24)
     write_adapter(lab, ADAPTER, core.AdapterConfig(unet=tiny, prediction="v", **settings), weights)
+    lite = dict(ref_head_dim=8, ref_sharing="width", motion_encoder="none", motion_control="t2i_adapter")
+    write_adapter(lab, LITE_ADAPTER, core.AdapterConfig(unet=tiny, prediction="v", **settings, **lite), weights)
     # The structure of the full size (four levels, two blocks each, an SD latent, OpenCLIP's width), but narrow.
     narrow = core.UNet3DConfig(model_channels=32, head_dim=8)
     _, weights = write_base(lab, SD_BASE, narrow, "", "eps")

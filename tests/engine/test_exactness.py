@@ -36,13 +36,18 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
     return base.eval(), module.eval(), encoder.eval(), tokenizer
 
 
-@pytest.mark.parametrize(("family", "prediction"), [("tiny", "eps"), ("tiny", "v"), ("sd", "eps")])
+@pytest.mark.parametrize(("family", "prediction"), [("tiny", "eps"), ("tiny", "v"), ("lite", "v"), ("sd", "eps")])
 def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, family: str, prediction: str) -> None:
-    """ "sd": all four levels of the full size, two blocks each, and Stable Diffusion's latents, which are scaled."""
+    """ "lite": every part of the adapter replaced by its smaller variant.
+
+    "sd": all four levels of the full size, two blocks each, and Stable Diffusion's latents, which are scaled.
+    """
     core = lab.pack("dv2_core.model")
     ddim_sample = lab.pack("dv2_core.diffusion").ddim_sample
-    names = (lab.BASE, lab.TEXT, lab.VAE) if family == "tiny" else (lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE)
-    adapter_name, scale = (lab.ADAPTER, 1.0) if family == "tiny" else (lab.SD_ADAPTER, 0.18215)
+    names, scale = (lab.BASE, lab.TEXT, lab.VAE), 1.0
+    if family == "sd":
+        names, scale = (lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE), 0.18215
+    adapter_name = {"tiny": lab.ADAPTER, "lite": lab.LITE_ADAPTER, "sd": lab.SD_ADAPTER}[family]
     unet, adapter, encoder, tokenizer = plain(lab, names[0], adapter_name, names[1])
     frames, cfg, steps = lab.FRAMES, 2.5, 4
     masks = lab.masks()[:, None]
