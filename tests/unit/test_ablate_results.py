@@ -1,0 +1,183 @@
+"""Verdicts, table and figure of the ablation, on numbers made by hand."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dv2_core.ablate import measure, table
+from dv2_core.ablate.directions import DIRECTIONS, ORDERS, Direction, Order, compare, compare_order, verdicts
+from dv2_core.ablate.figure import plot
+from dv2_core.ablate.measure import METRICS, Values, draws, stack, statistic
+from dv2_core.ablate.rows import ROWS, UNTRAINED, Row
+
+PAIRS = 12
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "RESAMPLES", 200)
+
+
+def values(level: float, seed: int = 0, noise: float = 0.02) -> Values:
+    """A result around `level` in every metric; colours that correlate with the subject's by about `level`."""
+    rng = np.random.default_rng(seed)
+    subject = np.random.default_rng(99).uniform(size=(PAIRS, 3))
+    shown = level * subject + (1 - level) * rng.uniform(size=(PAIRS, 3))
+    names = {metric.values for metric in METRICS.values()} - {"colours"}
+    result = {name: level + noise * rng.standard_normal(PAIRS) for name in sorted(names)}
+    return {**result, "colours": np.concatenate([shown, subject], 1)}
+
+
+def seeds(level: float, spread: float = 0.0) -> dict[int, Values]:
+    return {0: values(level - spread, 1), 1: values(level + spread, 2)}
+
+
+CLAIM = Direction("a is more", "here", "mIoU", "a", "b")
+
+
+def test_a_difference_in_the_claims_direction_holds_and_the_other_way_round_is_reversed() -> None:
+    curves = {"a": {9: seeds(0.7)}, "b": {9: seeds(0.5)}}
+    verdict = compare(CLAIM, curves, 9)
+    assert verdict.outcome == "holds" and verdict.difference == pytest.approx(0.2, abs=0.02)
+    assert verdict.low is not None and verdict.high is not None and 0 < verdict.low < 0.2 < verdict.high < 0.3
+    assert compare(CLAIM, {"a": curves["b"], "b": curves["a"]}, 9).outcome == "reversed"
+
+
+def test_a_difference_smaller_than_its_scatter_is_not_resolved() -> None:
+    curves = {"a": {9: {0: values(0.505, 1, 0.2)}}, "b": {9: {0: values(0.5, 2, 0.2)}}}
+    assert compare(CLAIM, curves, 9).outcome == "not resolved"
+
+
+def test_two_seeds_that_disagree_leave_a_direction_unresolved() -> None:
+    curves = {"a": {9: {0: values(0.9, 1), 1: values(0.4, 2)}}, "b": {9: seeds(0.5)}}
+    assert compare(CLAIM, curves, 9).outcome == "not resolved"
+
+
+def test_only_seeds_that_both_rows_have_are_compared() -> None:
+    curves = {"a": {9: {0: values(0.9, 1), 1: values(0.6, 2)}}, "b": {9: {1: values(0.5, 2)}}}
+    verdict = compare(CLAIM, curves, 9)
+    assert verdict.difference == pytest.approx(0.1, abs=1e-6) and verdict.outcome == "holds"
+
+
+def test_a_row_without_results_at_the_last_step_is_not_measured() -> None:
+    verdict = compare(CLAIM, {"a": {9: seeds(0.7)}, "b": {5: seeds(0.5)}}, 9)
+    assert verdict.outcome == "not measured" and verdict.difference is None
+
+
+def test_differences_are_paired_so_a_shared_scatter_of_the_pairs_cancels() -> None:
+    scatter = np.random.default_rng(5).standard_normal(PAIRS)
+    high, low = values(0.5, 1, 0.0), values(0.5, 1, 0.0)
+    high["mIoU"], low["mIoU"] = 0.5 + scatter, 0.49 + scatter
+    verdict = compare(CLAIM, {"a": {9: {0: high}}, "b": {9: {0: low}}}, 9)
+    assert verdict.outcome == "holds" and verdict.low == pytest.approx(0.01)
+
+
+def curve(control: list[float], identity: list[float]) -> dict[int, dict[int, Values]]:
+    steps = {}
+    for number, (high, low) in enumerate(zip(control, identity, strict=True), start=1):
+        result = values(low, number)
+        result["mIoU"] = values(high, number)["mIoU"]
+        steps[number] = {0: result}
+    return steps
+
+
+def test_what_reaches_its_end_sooner_is_learned_before_the_other() -> None:
+    order = Order("control first", "here", "naive", "mIoU", "top5")
+    start = {0: {0: values(0.1)}}
+    sooner = {"untrained": start, "naive": curve([0.6, 0.8, 0.9], [0.2, 0.3, 0.5])}
+    verdict = compare_order(order, sooner, values(0.95))
+    assert verdict.outcome == "holds" and verdict.difference is not None
+    expected = (np.mean([0.6, 0.8, 0.9]) - np.mean([0.2, 0.3, 0.5])) / 0.85
+    assert verdict.difference == pytest.approx(expected, abs=0.05)
+    later = {"untrained": start, "naive": curve([0.2, 0.3, 0.5], [0.6, 0.8, 0.9])}
+    assert compare_order(order, later, values(0.95)).outcome == "reversed"
+    assert compare_order(order, {"naive": sooner["naive"]}, values(0.95)).outcome == "not measured"
+
+
+def test_every_direction_names_rows_and_metrics_that_exist() -> None:
+    names = {row.name for row in ROWS}
+    assert all({d.higher, d.lower} <= names and d.metric in METRICS for d in DIRECTIONS)
+    assert all(o.row in names and {o.first, o.then} <= METRICS.keys() for o in ORDERS)
+    curved = {row.name for row in ROWS if row.curve}
+    assert {o.row for o in ORDERS} <= curved
+
+
+def test_the_papers_own_numbers_have_the_directions_that_are_claimed() -> None:
+    paper = {row.name: dict(zip(("mIoU", "CD", "identity"), row.paper, strict=False)) for row in ROWS if row.paper}
+    checked = 0
+    for direction in DIRECTIONS:
+        kind = "mIoU" if direction.metric == "mIoU" else "identity"
+        high, low = (paper.get(name, {}).get(kind) for name in (direction.higher, direction.lower))
+        if direction.source.startswith("Table") and direction.metric != "static" and high and low:
+            assert high > low, direction
+            checked += 1
+    assert checked >= 9
+
+
+def test_colour_correlation_is_taken_over_pairs_and_then_averaged_over_seeds() -> None:
+    one, two = values(1.0, 1), values(0.0, 2)
+    both = stack([one, two])
+    assert statistic("colour", stack([one])) == pytest.approx(1.0)
+    expected = (statistic("colour", stack([one])) + statistic("colour", stack([two]))) / 2
+    assert statistic("colour", both) == pytest.approx(expected)
+
+
+def test_the_bootstrap_draws_are_always_the_same_and_keep_the_seeds_where_told() -> None:
+    assert np.array_equal(np.array(draws(2, 2)), np.array(draws(2, 2)))
+    assert all(list(chosen) == [0, 1] for chosen, _ in draws(2, 5, redraw_seeds=False))
+    assert {tuple(chosen) for chosen, _ in draws(2, 5)} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_results_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    written = values(0.5)
+    written["static"][3] = np.nan  # boxes that leave no background
+    measure.save(tmp_path / "row" / "result.json", written, {"seed": 1})
+    read, about = measure.load(tmp_path / "row" / "result.json")
+    assert about == {"seed": 1} and read.keys() == written.keys()
+    assert all(np.allclose(read[name], written[name], atol=1e-6, equal_nan=True) for name in read)
+    assert not np.isnan(statistic("static", stack([read])))
+
+
+def test_the_table_holds_our_values_with_intervals_beside_the_papers(tmp_path: Path) -> None:
+    full = next(row for row in ROWS if row.name == "full")
+    lines = [table.line(UNTRAINED, {0: values(0.1)}), table.line(full, seeds(0.6, 0.01))]
+    references = [table.reference_line("real clips", values(0.9))]
+    curves = {"full": {9: seeds(0.6)}, "mask-1": {9: seeds(0.5)}}
+    page = table.write(tmp_path, lines, references, verdicts(curves, values(0.9), 9), {"steps": 9})
+    head, _, base, ours, real, *_ = [line for line in page.splitlines() if line.startswith("|")]
+    assert head.count("|") == base.count("|") == ours.count("|") == real.count("|")
+    assert ours.split(" | ")[1] == "2" and "0.670 | 0.048 | 0.392" in ours and "0.670" not in base
+    low, high = ours.split("(")[1].split(")")[0].split("..")
+    assert float(low) < 0.6 < float(high)
+    assert "| the blended mask raises control | Table 5-6, mask | mIoU: full > mask-1 | holds |" in page
+    assert "not measured" in page and (tmp_path / "table.md").read_text() == page
+
+    stored = json.loads((tmp_path / "table.json").read_text())
+    cell = stored["rows"][1]["metrics"]["mIoU"]
+    assert cell["value"] == pytest.approx(np.mean(list(cell["seeds"].values())))
+    assert stored["rows"][1]["paper"]["R-DINO"] == 0.392 and stored["references"][0]["row"] == "real clips"
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == ["untrained", "full", "real clips"]
+    assert float(rows[1]["mIoU"]) == pytest.approx(cell["value"], abs=1e-6) and rows[0]["paper_mIoU"] == ""
+
+
+def test_the_value_of_a_row_is_the_mean_of_its_seeds_and_the_second_table_shows_each() -> None:
+    row = Row("a", "row a")
+    entry = table.line(row, {0: values(0.5, 1, 0.0), 3: values(0.7, 2, 0.0)})
+    assert entry.cells["mIoU"][0] == pytest.approx(0.6) and entry.seeds == [0, 3]
+    by_seed = table.markdown([entry], []).split("\n\n")[1]
+    assert "| row a | 0 | 0.500 |" in by_seed and "| row a | 3 | 0.700 |" in by_seed
+
+
+def test_the_figure_is_drawn_with_one_seed_missing_at_a_step(tmp_path: Path) -> None:
+    curves = {
+        "untrained": {0: {0: values(0.1)}},
+        "full": {1: seeds(0.3), 2: {0: values(0.5)}},
+        "naive": {1: seeds(0.3), 2: seeds(0.6)},
+    }
+    plot(curves, {"real clips": values(0.9)}, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
