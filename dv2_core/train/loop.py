@@ -1,136 +1,263 @@
-"""The training loop: ``python -m dv2_core train CONFIG --out DIR``, also under ``torchrun`` on several processes."""
+"""The training loop: ``python -m dv2_core train CONFIG --out DIR``, alone or under ``accelerate launch``."""
 
 from __future__ import annotations
 
 import json
-import math
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import set_seed
 from torch import Tensor
 from tqdm import tqdm
 
+from ..world.text import SPECIAL_WORDS
+from . import files
+from .checkpoint import Checkpoints, check_fits
 from .config import TrainConfig
-from .data import Batches
-from .files import export, load_checkpoint, load_exported, save_checkpoint
+from .data import Batch, Data, open_data
+from .log import RunLog
 from .model import TrainingModel
-from .preview import sample_sheet
+from .optim import Guard, MovingAverage, learning_rate, load_optimizer, make_optimizer, set_rate
+from .report import write_report
+from .samples import write_samples
+from .stop import StopRequest
+from .validate import FIGURES, validate
 
 
 def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None:
-    """Train for ``config.steps`` steps, resuming from ``out`` if it holds a checkpoint.
+    """Train for ``config.steps`` steps, going on from the newest checkpoint in ``out`` if there is one.
 
     Args:
-        out: receives checkpoint.pt, log.jsonl, previews/ and export/.
-        stop_after: end early at this step with a checkpoint; the schedule stays that of ``steps``.
+        out: receives checkpoints/, log.jsonl, tensorboard/, samples/, export/ and report.html.
+        stop_after: end early at this step, with a checkpoint; the schedule stays that of ``steps``.
 
     Raises:
-        FloatingPointError: the loss is not finite; the last checkpoint is kept.
+        ValueError: config, files and checkpoint do not fit one another.
+        FloatingPointError: loss or gradient is not finite; the update was not made.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM, with the state saved.
     """
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.accumulate)
-    torch.manual_seed(config.seed)
-    batches = Batches(config)
-    model = TrainingModel(config, len(batches.tokenizer), accelerator.device)
-    if config.init:
-        load_exported(model, Path(config.init))
-    elif model.adapter is not None:
-        model.adapter.initialize_weights(model.base)
-    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(learning.values(), config.lr, config.betas, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, config))
-    ema = {name: p.detach().clone() for name, p in learning.items()}
-    start, checkpoint = 0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint)
-        with torch.no_grad():
-            for name, value in state["weights"].items():
-                learning[name].copy_(value)
-        ema = state["ema"]
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        start = state["step"]
-    ema = {name: value.to(accelerator.device) for name, value in ema.items()}
-    prepared, optimizer = accelerator.prepare(model, optimizer)
-    main = accelerator.is_main_process
-    if main:
-        out.mkdir(parents=True, exist_ok=True)
-        truncate_log(out / "log.jsonl", start)
-
-    def save(step: int) -> None:
-        weights = {name: p.detach() for name, p in learning.items()}
-        save_checkpoint(checkpoint, {"step": step, "weights": weights, "ema": ema, "schedule": schedule.state_dict(),
-                                     "optimizer": optimizer.state_dict()})  # fmt: skip
-
+    run = Run(config, out)
     end = config.steps if stop_after is None else min(stop_after, config.steps)
-    saved_at, started = time.monotonic(), time.monotonic()
-    bar = tqdm(total=config.steps, initial=start, disable=not main, unit="step", mininterval=5)
-    norm: Tensor | float | None = 0.0
-    for step in range(start, end):
-        for micro in range(config.accumulate):
-            index = step * config.accumulate + micro
-            batch = batches(index, accelerator.process_index, accelerator.num_processes).to(accelerator.device)
-            with accelerator.accumulate(prepared):
-                loss, figures = prepared(batch)
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(learning.values(), config.grad_clip)
-                optimizer.step()
-                optimizer.zero_grad()
-        schedule.step()
-        with torch.no_grad():
-            decay = min(config.ema, (step + 1) / (step + 20))
-            for name, p in learning.items():
-                ema[name].lerp_(p.detach(), 1 - decay)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step}; the last good state is {checkpoint}. Lower lr or grad_clip."
-            )
-        if main:
+    accumulate, batches = config.accumulate(run.accelerator.num_processes), run.batches()
+    bar = tqdm(total=config.steps, initial=run.step, disable=not run.main, unit="step", mininterval=2)
+    norm: Tensor | float | None = None
+    with StopRequest() as stop:
+        while run.step < end and not run.agree_to_stop(stop):
+            # Random numbers are a function of the step, so nothing about them has to be kept for a resume.
+            set_seed((config.seed * 1_000_003 + run.step) % 2**31, device_specific=True)
+            set_rate(run.optimizer, learning_rate(run.step, config))
+            figures = torch.zeros(len(FIGURES), device=run.accelerator.device)
+            for _ in range(accumulate):
+                with run.accelerator.accumulate(run.network):
+                    loss, parts = run.network(next(batches))
+                    run.accelerator.backward(loss)
+                    figures += torch.stack([loss.detach(), *(parts[k] for k in FIGURES[1:])]) / accumulate
+                    if run.accelerator.sync_gradients:
+                        norm = run.accelerator.clip_grad_norm_(run.learning.values(), config.grad_clip)
+                        run.guard.see(run.step, figures[0], torch.as_tensor(norm))
+                    run.optimizer.step()
+                    run.optimizer.zero_grad()
+            run.average.update(run.step)
+            run.step += 1
             bar.update()
-            if step % 10 == 0:
-                seconds = round(time.monotonic() - started, 1)
-                row = {"step": step, "loss": loss.item(), "norm": float(norm or 0.0), "lr": schedule.get_last_lr()[0],
-                       **{k: float(v) for k, v in figures.items()}, "seconds": seconds}  # fmt: skip
-                with (out / "log.jsonl").open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                bar.set_postfix(loss=f"{loss.item():.3f}")
-            last = step + 1 == end
-            if last or time.monotonic() - saved_at > config.save_minutes * 60:
-                save(step + 1)
-                saved_at = time.monotonic()
-            if last or (step + 1) % config.preview_steps == 0:
-                with averaged(learning, ema):
-                    export(model, batches.tokenizer.words, out / "export", step + 1)
-                    sample_sheet(model, batches, out / "previews" / f"{step + 1:06d}.png")
+            run.after_step(figures, norm, last=run.step == end)
     bar.close()
+    run.finish()
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Factor of the rate: linear warm-up, constant for the first half, then cosine to 5 %."""
-    progress = max(0.0, 2 * step / config.steps - 1)
-    return min(1.0, (step + 1) / config.warmup) * (0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2)
+class Run:
+    """What a training is made of, and what happens between its steps."""
 
+    def __init__(self, config: TrainConfig, out: Path) -> None:
+        self.config, self.out = config, out
+        # The others wait while one draws samples.
+        state = PartialState(timeout=timedelta(hours=2))
+        accumulate = config.accumulate(state.num_processes)
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_steps=accumulate)
+        self.main = self.accelerator.is_main_process
+        set_seed(config.seed)
+        files.check_initial(config)
+        self.data: Data = open_data(config.data, config.draws)
+        self.data.prepare(self.accelerator.process_index, self.accelerator.num_processes, self.accelerator.device)
+        self.accelerator.wait_for_everyone()
+        check_data(config, self.data)
+        words = self.data.words
+        self.model = TrainingModel(config, vocabulary_size(words), self.accelerator.device)
+        self.base_fingerprint = files.load_initial(self.model)
+        self.model.lower_frozen()
+        self.model.to(self.accelerator.device)
+        self.learning = self.model.learning
+        optimizer = make_optimizer(self.learning, config)
+        self.average = MovingAverage(self.learning, config.ema)
+        self.guard = Guard(optimizer, self.accelerator.device)
+        self.checkpoints = Checkpoints(out / "checkpoints")
+        self.step, self.seconds, self.stopped_by = 0, 0.0, 0
+        state = self.checkpoints.latest()
+        if state is not None:
+            self.resume(state, optimizer)
+        self.network, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.log = RunLog(out, self.step) if self.main else None
+        if self.main:
+            (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+        self.saved_step, self.saved_at = self.step, time.monotonic()
+        self.logged_step, self.logged_at = self.step, time.monotonic()
 
-@contextmanager
-def averaged(learning: dict[str, torch.nn.Parameter], ema: dict[str, Tensor]) -> Iterator[None]:
-    """Put the averaged weights in place, and the trained ones back afterwards."""
-    kept = {name: p.detach().clone() for name, p in learning.items()}
-    with torch.no_grad():
-        for name, p in learning.items():
-            p.copy_(ema[name])
-        try:
-            yield
-        finally:
+    def resume(self, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+        """Take over a checkpoint. Raises ValueError if it belongs to another training."""
+        learning, config = self.learning, self.config
+        check_fits(state["weights"], learning)
+        if state["optimizer_name"] != config.optimizer:
+            raise ValueError(
+                f"the checkpoint was made with optimizer {state['optimizer_name']!r} and the config says "
+                f"{config.optimizer!r}, whose state it lacks. Use another --out, or the optimiser of the checkpoint."
+            )
+        if "base" not in config.trains and state["base_fingerprint"] != self.base_fingerprint:
+            raise ValueError(
+                f"the checkpoint was trained on another frozen base than init, {config.init!r}. Use another --out, or "
+                "the base of the checkpoint."
+            )
+        with torch.no_grad():
             for name, p in learning.items():
-                p.copy_(kept[name])
+                p.copy_(state["weights"][name])
+                self.average.weights[name].copy_(state["ema"][name])
+        load_optimizer(optimizer, state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        if self.main:
+            print(f"going on from step {self.step} of {config.steps}", flush=True)
+
+    def batches(self) -> Iterator[Batch]:
+        """This process's micro-batches from the current step on, on its device."""
+        accelerator = self.accelerator
+        start = self.step * self.config.accumulate(accelerator.num_processes)
+        for batch in self.data.batches(start, accelerator.process_index, accelerator.num_processes):
+            yield batch.to(accelerator.device)
+
+    def agree_to_stop(self, request: StopRequest) -> bool:
+        """Whether any process was asked to stop. Several processes ask one another where they log anyway."""
+        self.stopped_by = request.signal
+        if self.accelerator.num_processes > 1:
+            if self.step % self.config.log_steps:
+                return False
+            asked: Tensor = self.accelerator.gather(torch.tensor([request.signal], device=self.accelerator.device))  # type: ignore[assignment]
+            self.stopped_by = int(asked.max())
+        return self.stopped_by > 0
+
+    def after_step(self, figures: Tensor, norm: Tensor | float | None, last: bool) -> None:
+        """Log, validate, draw samples and save, each where it is due."""
+        config, step = self.config, self.step
+        if step % config.log_steps == 0 or last:
+            self.write_figures(figures, norm)
+        if due(step, config.validate_steps, last):
+            self.validate()
+        if due(step, config.sample_steps, False) or last:
+            self.export()
+        minutes = (time.monotonic() - self.saved_at) / 60
+        if due(step, config.save_steps, False) or last or 0 < config.save_minutes < minutes:
+            self.save()
+        if due(step, config.validate_steps, last) or due(step, config.sample_steps, last):
+            self.report()
+
+    def write_figures(self, figures: Tensor, norm: Tensor | float | None) -> None:
+        self.guard.check()
+        means: Tensor = self.accelerator.reduce(figures, "mean")  # type: ignore[assignment]
+        if self.log is None:
+            return
+        now, steps = time.monotonic(), self.step - self.logged_step
+        clips = steps * self.config.batch * self.config.accumulate(self.accelerator.num_processes)
+        speed = clips * self.accelerator.num_processes / max(now - self.logged_at, 1e-9)
+        self.seconds += now - self.logged_at
+        self.logged_step, self.logged_at = self.step, now
+        row = dict(zip(FIGURES, means.tolist(), strict=True))
+        rate = learning_rate(self.step - 1, self.config)
+        self.log.write("train", self.step, **row, norm=float(norm or 0.0), lr=rate, clips_per_second=round(speed, 3),
+                       seconds=round(self.seconds, 1))  # fmt: skip
+
+    def validate(self) -> None:
+        with self.aside():
+            found = validate(self.model, self.data, self.accelerator)
+        if self.log is not None:
+            self.log.write("validation", self.step, **found)
+
+    def export(self) -> None:
+        """The averaged weights as files for the nodes and, if the config wants them, sample videos made with them."""
+        if self.log is None:
+            return
+        notes = files.describe(self.config, self.step, self.data.size.description)
+        with self.aside():
+            files.export(self.model, self.out / "export", self.base_fingerprint, self.data.words, notes)
+            if self.config.sample_steps:
+                autocast = self.accelerator.autocast()
+                sheet = write_samples(self.model, self.data, self.out / "samples", self.step, autocast)
+                self.log.write("samples", self.step, file=f"samples/{sheet.name}")
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Work with the averaged weights that leaves no memory behind and does not count as training time."""
+        started, was_training = time.monotonic(), self.model.training
+        self.model.eval()
+        with self.average.in_place():
+            yield
+        self.model.train(was_training)
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.logged_at += time.monotonic() - started
+
+    def save(self) -> None:
+        """A checkpoint; only of weights that are known to be good."""
+        self.guard.check()
+        self.saved_step, self.saved_at = self.step, time.monotonic()
+        if not self.main:
+            return
+        self.checkpoints.save(self.step, {
+            "weights": {name: p.detach() for name, p in self.learning.items()},
+            "ema": self.average.weights,
+            "optimizer": self.optimizer.state_dict(),
+            "optimizer_name": self.config.optimizer,
+            "base_fingerprint": self.base_fingerprint,
+            "seconds": self.seconds,
+        })  # fmt: skip
+
+    def report(self) -> None:
+        if self.main:
+            write_report([self.out])
+
+    def finish(self) -> None:
+        """After the last step, or the one in which a signal came: save what is not saved yet."""
+        if self.saved_step != self.step:
+            self.save()
+            self.export()
+        if self.log is not None:
+            self.log.close()
+        if self.stopped_by:
+            if self.main:
+                name = signal.Signals(self.stopped_by).name
+                print(f"{name}: stopped after step {self.step} of {self.config.steps}, which is saved in {self.out}. "
+                      "The same command goes on from there.", flush=True)  # fmt: skip
+            raise SystemExit(128 + self.stopped_by)
 
 
-def truncate_log(path: Path, step: int) -> None:
-    """Drop the rows after the checkpoint that is resumed, so that no step is logged twice."""
-    if path.exists():
-        rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < step]
-        path.write_text("".join(row + "\n" for row in rows))
+def due(step: int, every: int, last: bool) -> bool:
+    return every > 0 and (last or step % every == 0)
+
+
+def vocabulary_size(words: list[str] | None) -> int | None:
+    return None if words is None else len(SPECIAL_WORDS) + len(words)
+
+
+def check_data(config: TrainConfig, data: Data) -> None:
+    """Raises ValueError if the network does not take what the data gives."""
+    channels, width = data.size.latent[0], data.size.context_dim
+    if channels != config.unet.in_channels:
+        raise ValueError(f"the data's latents have {channels} channels and unet.in_channels is "
+                         f"{config.unet.in_channels}. Use the autoencoder of this base, or change [unet].")  # fmt: skip
+    own = config.text.width if width is None else width
+    if own != config.unet.context_dim:
+        raise ValueError(f"the text has {own} numbers per token and unet.context_dim is {config.unet.context_dim}. "
+                         "Use the text encoder of this base, or change [unet] or [text].")  # fmt: skip

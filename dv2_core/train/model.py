@@ -9,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ..diffusion import reweighted_loss, signal_and_noise, target
 from ..model import (
     Adapter,
+    AttentionFunction,
     Reference,
     UNet3D,
     blended_mask,
@@ -17,54 +18,100 @@ from ..model import (
     sdpa_attention,
     subject_features,
 )
+from ..model.encoder import recompute_blocks
+from ..model.motion import ControlNet
+from ..model.position import box_frames
 from .config import TrainConfig
 from .data import Batch
+from .data_config import MiniWorldConfig
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingModel(nn.Module):
-    """UNet, text encoder and (unless only the base is trained) adapter, with the reweighted loss as ``forward``."""
+    """UNet, text encoder and (unless only the base is trained) adapter, with the reweighted loss as ``forward``.
 
-    def __init__(self, config: TrainConfig, vocabulary_size: int, device: torch.device) -> None:
+    Args:
+        vocabulary: number of token ids; None where the data holds embeddings: then there is no text encoder.
+        device: where it will run, which decides the kind of attention.
+        attention: another attention function, in place of the device's own.
+    """
+
+    def __init__(self, config: TrainConfig, vocabulary: int | None, device: torch.device,
+                 attention: AttentionFunction | None = None) -> None:  # fmt: skip
         super().__init__()
         self.config = config
-        attention = plain_attention if device.type == "cpu" else sdpa_attention
+        attention = attention or (plain_attention if device.type == "cpu" else sdpa_attention)
         self.base = UNet3D(config.unet, attention=attention)
         self.base.initialize_weights()
-        self.text = CLIPTextModel(text_config(config, vocabulary_size))
+        self.text = None if vocabulary is None else CLIPTextModel(text_config(config, vocabulary))
         self.adapter = Adapter(config.adapter, attention=attention) if config.has_adapter else None
-        for name in ("base", "text"):
-            self.get_submodule(name).requires_grad_(name in config.trains)
+        if self.text is None and "text" in config.trains:
+            raise ValueError(
+                'trains names "text", but this data comes with embeddings of a frozen text encoder. Leave "text" out.'
+            )
+        self.base.requires_grad_("base" in config.trains)
+        if self.text is not None:
+            self.text.requires_grad_("text" in config.trains)
+        if config.gradient_checkpointing:
+            for module in self.modules():
+                if isinstance(module, (UNet3D, ControlNet)):
+                    recompute_blocks(module)
+
+    @property
+    def learning(self) -> dict[str, nn.Parameter]:
+        """The parameters that learn, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def lower_frozen(self) -> None:
+        """Keep the matrices of a frozen base in ``frozen_dtype``; norms and biases are small and stay in float32."""
+        for p in self.base.parameters():
+            if p.ndim > 1 and not p.requires_grad:
+                p.data = p.data.to(DTYPES[self.config.frozen_dtype])
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of Eq. 6 (plain MSE while there is no adapter) and detached figures for the log."""
-        f = self.config.num_frames
+        prediction, goal = self.denoise(batch)
+        return reweighted_loss(prediction, goal, batch.masks, self.lambda_l)
+
+    @property
+    def lambda_l(self) -> float:
+        return self.config.adapter.lambda_l if self.adapter is not None else 1.0
+
+    def denoise(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Prediction and target [B * F, C, h, w] for the batch's noise and timesteps."""
+        f = batch.latents.shape[0] // batch.timesteps.shape[0]
         alpha, sigma = (s.repeat_interleave(f, dim=0) for s in signal_and_noise(batch.timesteps))  # [B * F, 1, 1, 1]
         noisy = alpha * batch.latents + sigma * batch.noise
-        prediction = self.predict(noisy, batch.timesteps, batch.tokens, batch.subject, batch.masks,
-                                  batch.keep_ref, batch.keep_motion)  # fmt: skip
-        goal = target(self.config.adapter.prediction, batch.latents, batch.noise, alpha, sigma)
-        return reweighted_loss(prediction, goal, batch.masks, self.config.adapter.lambda_l if self.adapter else 1.0)
+        text = batch.tokens if batch.context is None else batch.context
+        assert text is not None
+        prediction = self.predict(
+            noisy, batch.timesteps, text, batch.subject, batch.masks, batch.keep_ref, batch.keep_motion
+        )
+        return prediction, target(self.config.adapter.prediction, batch.latents, batch.noise, alpha, sigma)
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, subject: Tensor, masks: Tensor,
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Tensor, subject: Tensor, masks: Tensor,
                 keep_ref: Tensor, keep_motion: Tensor) -> Tensor:  # fmt: skip
-        """Network output [B * F, C, h, w]; shapes as in :class:`Batch`.
+        """Network output [B * F, C, h, w]; text: token ids [B, L] or embeddings [B, L, D]; others as in :class:`Batch`.
 
         A dropped condition is a residual times zero: without boxes the reference acts everywhere (M^ = 1) and there is
         no control; without a reference there is no attention to it.
         """
-        f = self.config.num_frames
-        context = self.text(tokens).last_hidden_state  # [B, L, D]
+        f = noisy.shape[0] // timesteps.shape[0]
+        context = text if self.text is None else self.text(text).last_hidden_state  # [B, L, D]
         if self.adapter is None:
             return self.base(noisy, timesteps, context, f)
         options, control = {}, None
         ref_rows, motion_rows = (k.repeat_interleave(f)[:, None, None, None] for k in (keep_ref, keep_motion))
         if self.adapter.ref is not None:
-            zero = torch.zeros_like(timesteps) if self.config.adapter.ref_timestep == "zero" else timesteps
+            choices = self.config.adapter
+            times = torch.zeros_like(timesteps) if choices.ref_timestep == "zero" else timesteps
             with torch.set_grad_enabled(torch.is_grad_enabled() and "base" in self.config.trains):
-                features = subject_features(self.base, subject, zero, context)
-            mask = blended_mask(masks, self.config.adapter.lambda_m)
+                features = subject_features(self.base, subject, times, context, choices.ref_features)
+            mask = blended_mask(masks, choices.lambda_m)
             weight = ref_rows * (motion_rows * mask + 1.0 - motion_rows)
-            reference = Reference(self.adapter.ref, self.adapter.ref.keys_values(features), weight)
+            frames = box_frames(masks) * motion_rows[:, :, 0, 0] if choices.ref_position == "box" else None
+            reference = Reference(self.adapter.ref, self.adapter.ref.keys_values(features), weight, frames)
             options = {"patches": reference_patches(), "dv2_reference": reference}
         if self.adapter.motion is not None:
             residuals = self.adapter.motion(noisy, masks, timesteps, context, f)
@@ -72,10 +119,12 @@ class TrainingModel(nn.Module):
         return self.base(noisy, timesteps, context, f, control=control, transformer_options=options)
 
 
-def text_config(config: TrainConfig, vocabulary_size: int) -> CLIPTextConfig:
+def text_config(config: TrainConfig, vocabulary: int) -> CLIPTextConfig:
+    if not isinstance(config.data, MiniWorldConfig):
+        raise ValueError("only the mini-world has a text encoder of its own; other data comes with embeddings.")
+    shape, tokens = config.text, config.data.text_tokens
     return CLIPTextConfig(
-        vocab_size=vocabulary_size, hidden_size=config.text_width, intermediate_size=config.text_width * 4,
-        num_hidden_layers=config.text_layers, num_attention_heads=config.text_heads,
-        max_position_embeddings=config.text_tokens, hidden_act="quick_gelu", projection_dim=config.text_width,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        vocab_size=vocabulary, hidden_size=shape.width, intermediate_size=shape.width * 4,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, max_position_embeddings=tokens,
+        hidden_act="quick_gelu", projection_dim=shape.width, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
