@@ -13,6 +13,9 @@ from torch import Tensor
 #: A pixel belongs to the subject for cropping when its alpha is above this.
 FOREGROUND = 40 / 255
 
+#: Longest side of the subject on its canvas, in shorter sides of the canvas.
+SUBJECT_SIDE = 0.82
+
 #: Shorter than this many pixels on its longest side, a cut-out carries no appearance to copy.
 SMALLEST = 4
 
@@ -64,7 +67,7 @@ def extract_subject(image: Tensor, mask: Tensor | None = None) -> tuple[Tensor, 
 
 
 def place_on_canvas(
-    rgb: Tensor, alpha: Tensor, width: int, height: int, fill: float = 0.82, background: float = 1.0
+    rgb: Tensor, alpha: Tensor, width: int, height: int, fill: float = SUBJECT_SIDE, background: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """The subject centred on a blank canvas: (canvas [height, width, 3], alpha [height, width]), both 0..1.
 

@@ -39,6 +39,8 @@ class AdapterConfig:
         ref_sharing: "width" gives all reference attentions of one width the same projections.
         lambda_m: weight of reference attention outside the boxes, 0..1 (paper: 0.75).
         lambda_l: loss weight inside the boxes (paper: 2).
+        ref_features: what Z' is: an attention's own output, or the normalised hidden states after it.
+        ref_position: "box" tells reference attention where a token lies in its box (not in the paper).
         ref_timestep: the subject's timestep: "zero" (its keys and values are then constants of a run) or "video".
         ref_noise, ref_prompt: the subject is clean, with the text of the branch it serves. The only choice so far.
         mask_resize, controlnet_input, hint: box masks are area-averaged to every feature size; a ControlNet sees z_t
@@ -58,6 +60,8 @@ class AdapterConfig:
     motion_control: Literal["controlnet", "t2i_adapter"] = "controlnet"
     ref_head_dim: int = 0
     ref_sharing: Literal["none", "width"] = "none"
+    ref_features: Literal["attention", "hidden"] = "attention"
+    ref_position: Literal["none", "box"] = "none"
     lambda_m: float = 0.75
     lambda_l: float = 2.0
     ref_timestep: Literal["zero", "video"] = "zero"
@@ -117,7 +121,8 @@ class Adapter(nn.Module):
         make: dict[str, Any] = dict(operations=operations, attention=attention, dtype=dtype, device=device)
         self.ref, self.motion = None, None
         if "ref" in config.components:
-            self.ref = ReferenceAttentions(config.unet, config.ref_head_dim, config.ref_sharing, **make)
+            choices = config.ref_head_dim, config.ref_sharing, config.ref_features, config.ref_position
+            self.ref = ReferenceAttentions(config.unet, *choices, **make)
         if "motion" in config.components:
             sizes = config.encoder_channels, config.encoder_heads
             self.motion = MotionModule(config.unet, *sizes, config.motion_encoder, config.motion_control, **make)

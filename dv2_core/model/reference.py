@@ -17,30 +17,54 @@ from torch import Tensor, nn
 
 from .attention import AttentionFunction, sdpa_attention
 from .config import UNet3DConfig
+from .position import CHANNELS, places, subject_frame
 from .unet3d import UNet3D, zero_
 
 Site = tuple[str, int, str]
 """Where a module sits: (block kind, block number, "attn1" or "attn2"), for example ("output", 3, "attn2")."""
 Features = dict[Site, Tensor]
+"""What a site's layer put out for the subject: [B, h, w, C]."""
 KeyValues = dict[Site, tuple[Tensor, Tensor]]
 
 _LAYER = {"input": "input_blocks", "middle": "middle_block", "output": "output_blocks"}
 
 
 class ReferenceAttention(nn.Module):
-    """One reference attention: W_Q, W_K, W_V random, the output projection zero-initialised, all without bias."""
+    """One reference attention: W_Q, W_K, W_V random, the output projection zero-initialised, all without bias.
 
-    def __init__(self, dim: int, head_dim: int, operations: Any, **factory: Any) -> None:
+    With ``position``, queries and keys also carry their token's place (see :mod:`.position`) through one projection,
+    wide enough at first that a video token looks where the subject image shows the same part.
+    """
+
+    def __init__(self, dim: int, head_dim: int, position: bool, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.heads = dim // head_dim
+        self.to_place = operations.Linear(CHANNELS, dim, bias=False, **factory) if position else None
         self.to_q = operations.Linear(dim, dim, bias=False, **factory)
         self.to_k = operations.Linear(dim, dim, bias=False, **factory)
         self.to_v = operations.Linear(dim, dim, bias=False, **factory)
         self.to_out = operations.Linear(dim, dim, bias=False, **factory)
 
-    def forward(self, z: Tensor, keys: Tensor, values: Tensor, attention: AttentionFunction, options: Any) -> Tensor:
-        """z [B * F, N, C] of the video, keys and values [B, S, C] of the subject -> [B * F, N, C]."""
-        q = self.to_q(z).reshape(keys.shape[0], -1, keys.shape[-1])  # [B, F * N, C]
+    def keys_values(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """features [B, h, w, C] of the subject -> keys and values [B, h * w, C]."""
+        tokens = features.flatten(1, 2)
+        keys = self.to_k(tokens)
+        if self.to_place is not None:
+            height, width = features.shape[1:3]
+            frame = subject_frame(height, width, tokens.device)
+            keys = keys + self.to_place(places(frame, height, width).to(keys.dtype))
+        return keys, self.to_v(tokens)
+
+    def forward(self, z: Tensor, keys: Tensor, values: Tensor, where: Tensor | None, attention: AttentionFunction,
+                options: Any) -> Tensor:  # fmt: skip
+        """z [B * F, N, C] of the video, keys and values [B, S, C] of the subject -> [B * F, N, C].
+
+        where: places of the video's tokens in their boxes [B * F, N, 16], or None where there are no boxes.
+        """
+        q = self.to_q(z)
+        if self.to_place is not None and where is not None:
+            q = q + self.to_place(where.to(q.dtype))
+        q = q.reshape(keys.shape[0], -1, keys.shape[-1])  # [B, F * N, C]
         out = attention(q, keys, values, self.heads, transformer_options=options)
         return self.to_out(out).reshape(z.shape)
 
@@ -54,17 +78,21 @@ class ReferenceAttentions(nn.Module):
         head_dim: width of one head, a divisor of every transformer's width; 0 takes the base's.
         sharing: "none" as in the paper; "width": all sites of one width have their projections in common (three
             modules for ModelScopeT2V), and parameter names are ``widths.<width>.to_q.weight``.
+        features: what Z' and Z'_s are: "attention", the layer's own output, or "hidden", the hidden states after it
+            (its output plus what it is added to), normalised.
+        position: "none" as in the paper, or "box" (see :mod:`.position`).
     """
 
-    def __init__(self, config: UNet3DConfig, head_dim: int = 0, sharing: str = "none", operations: Any = nn,
-                 attention: AttentionFunction = sdpa_attention, dtype: torch.dtype | None = None,
-                 device: Any = None) -> None:  # fmt: skip
+    def __init__(self, config: UNet3DConfig, head_dim: int = 0, sharing: str = "none", features: str = "attention",
+                 position: str = "none", operations: Any = nn, attention: AttentionFunction = sdpa_attention,
+                 dtype: torch.dtype | None = None, device: Any = None) -> None:  # fmt: skip
         super().__init__()
-        self.attention = attention
+        self.attention, self.features = attention, features
         self._sites: dict[Site, ReferenceAttention] = {}
 
         def module(width: int) -> ReferenceAttention:
-            return ReferenceAttention(width, head_dim or config.head_dim, operations, dtype=dtype, device=device)
+            heads = head_dim or config.head_dim
+            return ReferenceAttention(width, heads, position == "box", operations, dtype=dtype, device=device)
 
         widths = config.transformer_widths()
         if sharing == "width":
@@ -84,6 +112,8 @@ class ReferenceAttentions(nn.Module):
     def initialize_weights(self) -> None:
         for module in self._sites.values():
             zero_(module.to_out)
+            if module.to_place is not None:
+                nn.init.normal_(module.to_place.weight, std=0.5)  # type: ignore[arg-type]
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -91,13 +121,17 @@ class ReferenceAttentions(nn.Module):
 
     def keys_values(self, features: Features) -> KeyValues:
         """Project the subject's features [B, S, C] once; they serve every frame and (with a fixed t) every step."""
-        return {
-            site: (module.to_k(features[site]), module.to_v(features[site])) for site, module in self._sites.items()
-        }
+        return {site: module.keys_values(self._seen(features[site])) for site, module in self._sites.items()}
 
-    def residual(self, site: Site, z: Tensor, keys_values: KeyValues, options: Any = None) -> Tensor:
-        """Unmasked Attention(...) at one site. z [B * F, N, C] -> [B * F, N, C]."""
-        return self._sites[site](z, *keys_values[site], self.attention, options)
+    def residual(self, site: Site, z: Tensor, keys_values: KeyValues, where: Tensor | None,
+                 options: dict[str, Any]) -> Tensor:  # fmt: skip
+        """Unmasked Attention(...) at one site. z [B * F, N, C], the layer's own output -> [B * F, N, C]."""
+        if self.features == "hidden":
+            z = z + options["hidden_states"]
+        return self._sites[site](self._seen(z), *keys_values[site], where, self.attention, options)
+
+    def _seen(self, z: Tensor) -> Tensor:
+        return F.layer_norm(z, z.shape[-1:]) if self.features == "hidden" else z
 
 
 def blended_mask(masks: Tensor, lambda_m: float | Tensor) -> Tensor:
@@ -113,12 +147,15 @@ class Reference:
         attentions: the modules.
         keys_values: per site [B, S, C], one row per video of the batch.
         weight: M^ times strength, [B * F, 1, H, W] at any resolution of at least the latent's, or None for all ones.
+        frames: the boxes' coordinate frames [B * F, 4] (:func:`.position.box_frames`), or None without boxes.
     """
 
     attentions: ReferenceAttentions
     keys_values: KeyValues
     weight: Tensor | None
+    frames: Tensor | None = None
     _resized: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _places: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def weight_at(self, height: int, width: int) -> Tensor | None:
         """M^ area-averaged to a feature size: [B * F, height * width, 1]."""
@@ -128,6 +165,14 @@ class Reference:
             small = F.adaptive_avg_pool2d(self.weight, (height, width))
             self._resized[height, width] = small.flatten(2).transpose(1, 2)
         return self._resized[height, width]
+
+    def places_at(self, height: int, width: int) -> Tensor | None:
+        """Places of the video's tokens in their boxes at a feature size: [B * F, height * width, 16]."""
+        if self.frames is None:
+            return None
+        if (height, width) not in self._places:
+            self._places[height, width] = places(self.frames, height, width)
+        return self._places[height, width]
 
 
 class ReferencePatch:
@@ -148,7 +193,8 @@ class ReferencePatch:
                 f"Reference attention got {z.shape[1]} tokens where the feature map has {height}x{width}: another "
                 "patch merges tokens before it. Apply Reference Attention after that patch, or leave token merging out."
             )
-        residual = reference.attentions.residual(site, z, reference.keys_values, extra_options)
+        where = reference.places_at(height, width)
+        residual = reference.attentions.residual(site, z, reference.keys_values, where, extra_options)
         weight = reference.weight_at(height, width)
         return z + (residual if weight is None else weight.to(residual.dtype) * residual)
 
@@ -158,20 +204,22 @@ def reference_patches() -> dict[str, list[Any]]:
     return {f"{attn}_output_patch": [ReferencePatch(attn)] for attn in ("attn1", "attn2")}
 
 
-def subject_features(unet: UNet3D, latent: Tensor, timesteps: Tensor, context: Tensor,
+def subject_features(unet: UNet3D, latent: Tensor, timesteps: Tensor, context: Tensor, kind: str = "attention",
                      options: dict[str, Any] | None = None) -> Features:  # fmt: skip
-    """Run the subject as one-frame videos through the unpatched UNet and keep every attention output Z'_s.
+    """Run the subject as one-frame videos through the unpatched UNet and keep every layer's Z'_s.
 
     Args:
         latent: [B, C, h, w]; clean with ``timesteps`` zero by default (the policy is in the adapter's metadata).
         timesteps: [B]. context: [B, L, D].
+        kind: "attention" or "hidden", as :class:`ReferenceAttentions` takes them.
         options: further transformer options, for example an attention override; patches in them are not used.
     """
     features: Features = {}
 
     def recorder(attn: str) -> Any:
         def record(z: Tensor, extra_options: dict[str, Any]) -> Tensor:
-            features[(*extra_options["block"], attn)] = z
+            seen = z + extra_options["hidden_states"] if kind == "hidden" else z
+            features[(*extra_options["block"], attn)] = seen.unflatten(1, extra_options["activations_shape"][2:])
             return z
 
         return record

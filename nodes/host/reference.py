@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...dv2_core.model import Reference, ReferencePatch, UNet3D, blended_mask, subject_features
 from ...dv2_core.model.attention import attention_override
+from ...dv2_core.model.position import box_frames
 from ...dv2_core.model.reference import KeyValues
 from .adapter import HostAdapter, check_masks, compute_dtype, window_rows
 
@@ -111,7 +112,8 @@ class SubjectReference:
             site: tuple(torch.cat([c[site][i].expand(videos, -1, -1) for c in chunks]) for i in (0, 1))
             for site in chunks[0]
         }  # site -> K and V [len(ids) * videos, S, C]
-        reference = Reference(self.adapter.ref.model, stacked, self._weight(x, options, frames, videos))  # type: ignore[arg-type]
+        weight, boxes = self._weight(x, options, frames, videos), self._boxes(x, options, videos * len(ids))
+        reference = Reference(self.adapter.ref.model, stacked, weight, boxes)  # type: ignore[arg-type]
         self.prepared = state, reference
         return reference
 
@@ -123,6 +125,12 @@ class SubjectReference:
         masks = torch.ones(frames, 1, *x.shape[2:]) if self.masks is None else window_rows(self.masks, options)
         weight = (self.strength * blended_mask(masks, self.lambda_m)).to(x.device, torch.float32)
         return torch.cat([weight * (0.0 if dropped else 1.0) for dropped in drop for _ in range(videos)])
+
+    def _boxes(self, x: Tensor, options: dict[str, Any], videos: int) -> Tensor | None:
+        """The boxes' coordinate frames per row of x, [rows, 4], where the adapter looks at them."""
+        if self.masks is None or self.adapter.config.ref_position == "none":
+            return None
+        return box_frames(window_rows(self.masks, options)).to(x.device).repeat(videos, 1)
 
     def _keys_values(self, model: Any, text: Tensor, sigma: Tensor, options: dict[str, Any]) -> KeyValues:
         dtype, device = compute_dtype(model), sigma.device
@@ -136,5 +144,6 @@ class SubjectReference:
         def plain(*args: Any, **kwargs: Any) -> Tensor:  # without the wrappers that belong to the video's own pass
             return UNet3D.forward(unet, *args, **kwargs)
 
-        features = subject_features(plain, latent, time, text, attention_override(options))  # type: ignore[arg-type]
+        kind = self.adapter.config.ref_features
+        features = subject_features(plain, latent, time, text, kind, attention_override(options))  # type: ignore[arg-type]
         return self.adapter.ref.model.keys_values(features)

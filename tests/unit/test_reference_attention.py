@@ -99,7 +99,8 @@ def area_average(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def einsum_reference_attention(module: Any, z: Tensor, features: Tensor, head_dim: int) -> Tensor:
-    """Attention(Z' W_Q, Z'_s W_K, Z'_s W_V) W_O. z [B, F, N, C], features [B, S, C] -> [B, F, N, C]."""
+    """Attention(Z' W_Q, Z'_s W_K, Z'_s W_V) W_O. z [B, F, N, C], features [B, h, w, C] -> [B, F, N, C]."""
+    features = features.flatten(1, 2)
 
     def heads(t: Tensor, weight: Tensor) -> Tensor:
         return torch.einsum("...c,dc->...d", t, weight).unflatten(-1, (-1, head_dim))
@@ -252,7 +253,7 @@ def test_two_subjects_under_two_keys_add_up_after_one_another(unet: Any, attenti
     z, extra = noise(FRAMES, 48, 32), {"block": ("input", 1), "activations_shape": [FRAMES, 32, *SIZE]}
     extra |= {"a": Reference(attentions, keys_values, None), "b": Reference(attentions, keys_values, boxes())}
     first = ReferencePatch("attn1", "a")(z, extra)
-    expected = first + extra["b"].weight_at(*SIZE) * attentions.residual(("input", 1, "attn1"), first, keys_values)
+    expected = first + extra["b"].weight_at(*SIZE) * attentions.residual(("input", 1, "attn1"), first, keys_values, None, {})
     assert torch.equal(ReferencePatch("attn1", "b")(first, extra), expected)
 
 
@@ -290,7 +291,7 @@ def test_subject_features_equal_what_a_hooked_forward_records(unet: Any) -> None
     with hooked(unet, record):
         unet(latent, t, context, num_video_frames=1)
     features = subject_features(unet, latent, t, context)
-    assert features.keys() == recorded.keys() and all(torch.equal(features[site], recorded[site]) for site in recorded)
+    assert features.keys() == recorded.keys() and all(torch.equal(features[site].flatten(1, 2), recorded[site]) for site in recorded)
 
 
 def test_subject_features_has_one_entry_for_every_reference_attention(unet: Any, attentions: Any) -> None:
@@ -308,7 +309,7 @@ def test_subject_features_ignore_patches_and_replacements_of_the_video(unet: Any
         "patches_replace": {"attn1": {("input", 1): lambda q, k, v, extra: v}},
     }
     kept = {name: dict(entry) for name, entry in options.items()}
-    patched = subject_features(unet, latent, torch.zeros(1), context, options)
+    patched = subject_features(unet, latent, torch.zeros(1), context, options=options)
     plain = subject_features(unet, latent, torch.zeros(1), context)
     assert all(torch.equal(patched[site], plain[site]) for site in plain)
     assert options == kept
