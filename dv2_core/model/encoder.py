@@ -71,7 +71,7 @@ class Layers:
 
 
 def recompute_blocks(network: nn.Module) -> None:
-    """Gradient checkpointing: keep only the inputs of a UNet's or ControlNet's blocks and run them again in backward."""
+    """Gradient checkpointing: keep the inputs of a UNet's or ControlNet's blocks, run these again in backward."""
     for stack in ("input_blocks", "output_blocks"):
         for block in getattr(network, stack, ()):
             block.recompute = True

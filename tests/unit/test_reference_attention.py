@@ -253,7 +253,8 @@ def test_two_subjects_under_two_keys_add_up_after_one_another(unet: Any, attenti
     z, extra = noise(FRAMES, 48, 32), {"block": ("input", 1), "activations_shape": [FRAMES, 32, *SIZE]}
     extra |= {"a": Reference(attentions, keys_values, None), "b": Reference(attentions, keys_values, boxes())}
     first = ReferencePatch("attn1", "a")(z, extra)
-    expected = first + extra["b"].weight_at(*SIZE) * attentions.residual(("input", 1, "attn1"), first, keys_values, None, {})
+    residual = attentions.residual(("input", 1, "attn1"), first, keys_values, None, {})
+    expected = first + extra["b"].weight_at(*SIZE) * residual
     assert torch.equal(ReferencePatch("attn1", "b")(first, extra), expected)
 
 
@@ -291,7 +292,8 @@ def test_subject_features_equal_what_a_hooked_forward_records(unet: Any) -> None
     with hooked(unet, record):
         unet(latent, t, context, num_video_frames=1)
     features = subject_features(unet, latent, t, context)
-    assert features.keys() == recorded.keys() and all(torch.equal(features[site].flatten(1, 2), recorded[site]) for site in recorded)
+    assert features.keys() == recorded.keys()
+    assert all(torch.equal(features[site].flatten(1, 2), recorded[site]) for site in recorded)
 
 
 def test_subject_features_has_one_entry_for_every_reference_attention(unet: Any, attentions: Any) -> None:
