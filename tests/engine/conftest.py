@@ -26,6 +26,7 @@ EXTRAS = ("nodes_context_windows", "nodes_easycache", "nodes_freelunch")
 
 BASE, TEXT, VAE, ADAPTER = "tiny-base.safetensors", "tiny-text.safetensors", "tiny-vae.safetensors", "tiny.safetensors"
 LITE_ADAPTER = "tiny-lite.safetensors"
+PLACED_ADAPTER = "tiny-placed.safetensors"
 SD_BASE, SD_TEXT, SD_VAE, SD_ADAPTER = (
     "sd-base.safetensors", "sd-text.safetensors", "sd-vae.safetensors", "sd.safetensors",
 )  # fmt: skip
@@ -51,7 +52,8 @@ class Lab:
     relative_error = staticmethod(relative_error)
     randomise = staticmethod(randomise)
     FRAMES, BOXES, WORDS = FRAMES, BOXES, WORDS
-    BASE, TEXT, VAE, ADAPTER, LITE_ADAPTER = BASE, TEXT, VAE, ADAPTER, LITE_ADAPTER
+    BASE, TEXT, VAE, ADAPTER = BASE, TEXT, VAE, ADAPTER
+    LITE_ADAPTER, PLACED_ADAPTER = LITE_ADAPTER, PLACED_ADAPTER
     SD_BASE, SD_TEXT, SD_VAE, SD_ADAPTER = SD_BASE, SD_TEXT, SD_VAE, SD_ADAPTER
 
     def __init__(self, engine: Any) -> None:
@@ -251,6 +253,8 @@ def write_files(lab: Lab) -> None:
     write_adapter(lab, ADAPTER, core.AdapterConfig(unet=tiny, prediction="v", **settings), weights)
     lite = dict(ref_head_dim=8, ref_sharing="width", motion_encoder="none", motion_control="t2i_adapter")
     write_adapter(lab, LITE_ADAPTER, core.AdapterConfig(unet=tiny, prediction="v", **settings, **lite), weights)
+    placed = dict(ref_head_dim=8, ref_features="hidden", ref_position="box")
+    write_adapter(lab, PLACED_ADAPTER, core.AdapterConfig(unet=tiny, prediction="v", **settings, **placed), weights)
     # The structure of the full size (four levels, two blocks each, an SD latent, OpenCLIP's width), but narrow.
     narrow = core.UNet3DConfig(model_channels=32, head_dim=8)
     _, weights = write_base(lab, SD_BASE, narrow, "", "eps")

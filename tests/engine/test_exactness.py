@@ -36,9 +36,9 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
     return base.eval(), module.eval(), encoder.eval(), tokenizer
 
 
-@pytest.mark.parametrize(("family", "prediction"), [("tiny", "eps"), ("tiny", "v"), ("lite", "v"), ("sd", "eps")])
+@pytest.mark.parametrize(("family", "prediction"), [("tiny", "eps"), ("tiny", "v"), ("lite", "v"), ("placed", "v"), ("sd", "eps")])
 def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, family: str, prediction: str) -> None:
-    """ "lite": every part of the adapter replaced by its smaller variant.
+    """ "lite": every part of the adapter replaced by its smaller variant. "placed": hidden states and box positions.
 
     "sd": all four levels of the full size, two blocks each, and Stable Diffusion's latents, which are scaled.
     """
@@ -47,7 +47,7 @@ def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, famil
     names, scale = (lab.BASE, lab.TEXT, lab.VAE), 1.0
     if family == "sd":
         names, scale = (lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE), 0.18215
-    adapter_name = {"tiny": lab.ADAPTER, "lite": lab.LITE_ADAPTER, "sd": lab.SD_ADAPTER}[family]
+    adapter_name = {"tiny": lab.ADAPTER, "lite": lab.LITE_ADAPTER, "placed": lab.PLACED_ADAPTER, "sd": lab.SD_ADAPTER}[family]
     unet, adapter, encoder, tokenizer = plain(lab, names[0], adapter_name, names[1])
     frames, cfg, steps = lab.FRAMES, 2.5, 4
     masks = lab.masks()[:, None]
@@ -57,9 +57,10 @@ def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, famil
     with torch.inference_mode():
         context = encoder(texts).last_hidden_state  # [2, 16, D]
         subject = scale * pca.encode(lab.subject().movedim(-1, 1)).expand(2, -1, -1, -1)
-        features = core.subject_features(unet, subject, torch.zeros(2), context)
+        features = core.subject_features(unet, subject, torch.zeros(2), context, adapter.config.ref_features)
         weight = core.blended_mask(masks, adapter.config.lambda_m).repeat(2, 1, 1, 1)
-        reference = core.Reference(adapter.ref, adapter.ref.keys_values(features), weight)
+        boxes = lab.pack("dv2_core.model.position").box_frames(masks).repeat(2, 1)
+        reference = core.Reference(adapter.ref, adapter.ref.keys_values(features), weight, boxes)
 
         def predict(x: torch.Tensor, t: int) -> torch.Tensor:
             x, times = x.repeat(2, 1, 1, 1), torch.full((2,), float(t))
