@@ -67,12 +67,15 @@ class DataSize:
     latent: tuple[int, int, int]  # C, h, w
     text_tokens: int  # L
     context_dim: int | None  # D; None where the text encoder is part of the training
+    rejected: int = 0  # rows that the manifest itself rejects
 
     @property
     def description(self) -> str:
         width, height = self.frame_size
         channels, rows, columns = self.latent
-        clips = "endless clips" if self.clips is None else f"{self.clips} clips ({self.held_out} held out)"
+        clips = "endless clips"
+        if self.clips is not None:
+            clips = f"{self.clips} clips ({self.held_out} more held out, {self.rejected} rejected)"
         return (
             f"{clips} of {self.num_frames} frames, {width}x{height} pixels, latents {channels}x{rows}x{columns}: "
             f"{self.num_frames * rows * columns} latent positions and {self.text_tokens} text tokens a clip"
@@ -154,10 +157,10 @@ def step_numbers(draws: Draws, index: int, num_frames: int, latent: tuple[int, i
     )
 
 
-def ladder_numbers(clip: int, num_frames: int, latent: tuple[int, int, int]) -> dict[str, Tensor]:
+def ladder_numbers(seed: int, num_frames: int, latent: tuple[int, int, int]) -> dict[str, Tensor]:
     """Noise, timesteps and keep flags of one validation clip at every timestep of LADDER, as fields of its Batch."""
     steps = len(LADDER)
-    generator = torch.Generator().manual_seed(clip)
+    generator = torch.Generator().manual_seed(seed)
     return {
         "noise": torch.randn((steps * num_frames, *latent), generator=generator),
         "timesteps": torch.tensor(LADDER),
