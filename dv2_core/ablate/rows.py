@@ -97,6 +97,8 @@ ROWS: tuple[Row, ...] = (
         table="3", paper=(None, None, None, None, 0.972)),
     Row("motion-only", "motion only", {"components": ("motion",)}, table="4", paper=(0.752, 0.039, None, None, 0.969)),
     Row("subject-at-t", "subject at the video's t", {"ref_timestep": "video"}),
+    Row("hidden-features", "reference attention reads hidden states", {"ref_features": "hidden"}),
+    Row("box-position", "reference attention knows places in the box (not the paper's)", {"ref_position": "box"}),
     Row("shared-projections", "lite: shared reference projections", {"ref_sharing": "width"}),
     Row("lite-motion", "lite: convolutions in the place of the ControlNet", {"motion_control": "t2i_adapter"}),
     Row("uncond-subject", "sampling: subject kept in the unconditional branch", {"ref_uncond": "same"}, "full"),

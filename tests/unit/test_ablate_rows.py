@@ -32,6 +32,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "subject-only": {"components": ("ref",), "lambda_m": 1.0, "lambda_l": 1.0},
     "motion-only": {"components": ("motion",)},
     "subject-at-t": {"ref_timestep": "video"},
+    "hidden-features": {"ref_features": "hidden"},
+    "box-position": {"ref_position": "box"},
     "shared-projections": {"ref_sharing": "width"},
     "lite-motion": {"motion_control": "t2i_adapter"},
     "uncond-subject": {"ref_uncond": "same"},
