@@ -145,6 +145,10 @@ class Detector:
         masks = self.probabilities(frames) > THRESHOLD
         return np.stack([box_of(mask, MIN_SIDE) for mask in masks])
 
+    def regions(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames [N, 3, H, W] in 0..1 -> the pixels of the largest region, however small: bool [N, SIZE, SIZE]."""
+        return torch.stack([largest_region(mask) for mask in self.probabilities(frames) > THRESHOLD])
+
 
 # --- training ---------------------------------------------------------------------------------------------------------
 

@@ -81,14 +81,14 @@ def subject_crop(image: torch.Tensor, alpha: torch.Tensor) -> SubjectCrop:
     return SubjectCrop(layers[:3] / layers[3].clamp(min=1e-6), layers[3])
 
 
-def in_box_crop(frames: torch.Tensor, boxes: Array) -> torch.Tensor:
-    """What the boxes show, averaged over the frames: frames [F, 3, H, W], boxes [F, 4] -> [3, CROP, CROP]."""
+def in_box_crops(frames: torch.Tensor, boxes: Array) -> torch.Tensor:
+    """What every frame shows in its box: frames [F, 3, H, W], boxes [F, 4] -> [F, 3, CROP, CROP]."""
     height, width = frames.shape[-2:]
     crops = []
     for frame, box in zip(frames, boxes, strict=True):
         x0, y0, x1, y1 = (round(float(v) * side) for v, side in zip(box, (width, height, width, height), strict=True))
         crops.append(shrink(frame[None, :, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])[0])
-    return torch.stack(crops).mean(0)
+    return torch.stack(crops)
 
 
 def shrink(pictures: torch.Tensor) -> torch.Tensor:
@@ -116,10 +116,14 @@ def weighted_mse(crop: torch.Tensor, subject: SubjectCrop) -> float:
     return float((error.mean(0) * subject.weight).sum() / subject.weight.sum())
 
 
+def better_face(crop: torch.Tensor, subject: SubjectCrop) -> SubjectCrop:
+    """The subject, facing the way that is nearer to a crop."""
+    return min((subject, mirrored(subject)), key=lambda face: weighted_mse(crop, face))
+
+
 def in_box_colour(crop: torch.Tensor, subject: SubjectCrop) -> Array:
     """Mean colour RGB [3] of a crop where the subject should be: weighted by its coverage, facing the better way."""
-    face = min((subject, mirrored(subject)), key=lambda face: weighted_mse(crop, face))
-    return weighted_mean(crop, face.weight)
+    return weighted_mean(crop, better_face(crop, subject).weight)
 
 
 def colour_correlation(in_box: Array, subject: Array) -> float:
@@ -146,6 +150,37 @@ def subject_retrieval(distances: Array) -> tuple[Array, Array]:
     own = np.diagonal(distances)[:, None]
     nearer = (distances <= own).sum(1) - 1  # without the own subject itself
     return nearer < 1, nearer < 5
+
+
+# --- how steady -------------------------------------------------------------------------------------------------------
+
+
+def flicker(crops: torch.Tensor, subject: SubjectCrop) -> float:
+    """Mean squared change of in-box crops [F, 3, CROP, CROP] from frame to frame, weighted by the subject's coverage.
+
+    Colours run from -1 to 1, as in `subject_mse`. One frame alone has 0."""
+    weight = better_face(crops.mean(0), subject).weight
+    changes = [weighted_mse(a, SubjectCrop(b, weight)) for a, b in zip(crops, crops[1:], strict=False)]
+    return float(np.mean(changes)) if changes else 0.0
+
+
+def covered(boxes: Array, height: int, width: int, margin: int = 0) -> torch.Tensor:
+    """Every pixel that a box touches, grown by `margin` pixels: [F, 4], rows of NaN have none -> bool [F, H, W]."""
+    mask = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+    for frame in np.flatnonzero(~missed(boxes)):
+        low = np.maximum(np.floor(boxes[frame, :2] * (width, height)).astype(int) - margin, 0)
+        high = np.maximum(np.ceil(boxes[frame, 2:] * (width, height)).astype(int) + margin, 0)
+        mask[frame, low[1] : high[1], low[0] : high[0]] = True
+    return mask
+
+
+def background_change(frames: torch.Tensor, inside: torch.Tensor) -> float:
+    """Mean absolute change from frame to frame of the pixels that lie outside in both: 0..1.
+
+    frames [F, 3, H, W]; inside bool [F, H, W], True where the subject may be. NaN if no pixel is ever outside."""
+    outside = ~(inside[1:] | inside[:-1])  # [F-1, H, W]
+    change = (frames[1:] - frames[:-1]).abs().mean(1)  # [F-1, H, W]
+    return float(change[outside].mean())
 
 
 # --- how sure ---------------------------------------------------------------------------------------------------------

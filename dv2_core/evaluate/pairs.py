@@ -18,6 +18,7 @@ class Pair:
 
     number: int
     clip: Clip
+    gallery: int = 0  # number of the gallery in which its subject has to be recognised
 
     @property
     def boxes(self) -> np.ndarray:
@@ -30,19 +31,25 @@ class Pair:
         return to_bytes(self.clip.frames)
 
 
+def gallery_size(atlas: Atlas) -> int:
+    """Subjects in one gallery: 48, or all held-out concepts of an atlas that has fewer."""
+    return min(GALLERY, len({atlas.sprites[i].name for i in atlas.indices("test")}))
+
+
 def draw_pairs(atlas: Atlas, count: int, size: int = 64, num_frames: int = 8) -> list[Pair]:
     """The first `count` pairs; always the same, and the first 48 are the same whatever the count.
 
-    The pairs are cut into galleries of 48. A gallery holds a concept once at most: the clips of the test world are
-    taken in their order, and one whose concept the gallery already has is left out. So telling the subjects of a
-    gallery apart never means telling two pictures of one concept apart.
+    The pairs are cut into galleries (`gallery_size`). A gallery holds a concept once at most: the clips of the test
+    world are taken in their order, and one whose concept the gallery already has is left out. So telling the subjects
+    of a gallery apart never means telling two pictures of one concept apart.
 
-    Raises ValueError unless count is 1..48 or a multiple of 48 and the atlas has held-out concepts enough."""
-    if count < 1 or (count > GALLERY and count % GALLERY):
-        raise ValueError(f"{count} pairs do not fill galleries of {GALLERY}; choose a multiple of {GALLERY}, or fewer.")
-    concepts = {atlas.sprites[i].name for i in atlas.indices("test")}
-    if len(concepts) < min(count, GALLERY):
-        raise ValueError(f"The atlas has {len(concepts)} held-out concepts; a gallery needs {min(count, GALLERY)}.")
+    Raises ValueError unless count fills one gallery in part, or galleries as a whole."""
+    each = gallery_size(atlas)
+    if count < 1 or (count > each and count % each):
+        raise ValueError(
+            f"{count} pairs do not fill galleries of {each} (the atlas's held-out concepts, at most {GALLERY}); "
+            f"choose a multiple of {each}, or fewer."
+        )
     world = World(atlas, "test", size, num_frames, seed=SEED)
     pairs: list[Pair] = []
     index, seen = 0, set()
@@ -52,15 +59,18 @@ def draw_pairs(atlas: Atlas, count: int, size: int = 64, num_frames: int = 8) ->
         if clip.concept in seen:
             continue
         seen.add(clip.concept)
-        pairs.append(Pair(len(pairs), clip))
-        if len(pairs) % GALLERY == 0:
+        pairs.append(Pair(len(pairs), clip, len(pairs) // each))
+        if len(pairs) % each == 0:
             seen = set()
     return pairs
 
 
-def galleries(count: int) -> list[range]:
+def galleries(pairs: list[Pair]) -> list[list[int]]:
     """The numbers of the pairs in each gallery."""
-    return [range(start, min(start + GALLERY, count)) for start in range(0, count, GALLERY)]
+    members: dict[int, list[int]] = {}
+    for pair in pairs:
+        members.setdefault(pair.gallery, []).append(pair.number)
+    return list(members.values())
 
 
 def to_bytes(frames: torch.Tensor) -> np.ndarray:

@@ -33,6 +33,7 @@ CONDITIONS = (
     Condition("subject only", subject=True),
     Condition("boxes + subject", boxes=True, subject=True),
 )
+MAIN = CONDITIONS[-1]  # the whole method
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,12 @@ class Setup:
     steps: int = 0
     cfg: float = 0.0
     lambda_m: float = -1.0
-    seed: int = 0  # the noise of pair i has the seed `seed + i`, the same in every row
+    seed: int = 0  # sampling seed
+
+
+def noise_seed(setup: Setup, pair: Pair) -> int:
+    """The seed of a pair's noise: the same in every row, another for every pair and sampling seed."""
+    return setup.seed * 1_000_000 + pair.number
 
 
 def generate(pair: Pair, condition: Condition, setup: Setup) -> Prompt:
@@ -98,7 +104,7 @@ def generate(pair: Pair, condition: Condition, setup: Setup) -> Prompt:
         positive=positive,
         negative=negative,
         latent_image=["empty", 0],
-        seed=setup.seed + pair.number,
+        seed=noise_seed(setup, pair),
         steps=setup.steps,
         cfg=setup.cfg,
         denoise=1.0,

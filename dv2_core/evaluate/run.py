@@ -1,7 +1,7 @@
 """`python -m dv2_core evaluate`: the miniature's table of all conditions, generated through the pack's nodes.
 
 Every clip is one prompt in a real ComfyUI and is kept in the output folder, so an interrupted evaluation goes on where
-it was, and another metric does not ask for another generation.
+it was, several processes may share the work, and another metric does not ask for another generation.
 """
 
 import argparse
@@ -9,24 +9,22 @@ import hashlib
 import json
 import os
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..world.atlas import Atlas
+from .background import BackgroundClassifier
+from .clips import Series, Share, all_series, load, missing, render, write_whole
 from .detector import DEFAULT_FILE, Detector
-from .engine import PACK, Comfy, Prompt
-from .metrics import GALLERY
-from .pairs import Pair, draw_pairs
-from .prompts import CONDITIONS, SHOWN, Setup, generate, reconstruct, write_inputs
-from .report import write
-from .scores import score, shuffled
-from .sheet import sheet
+from .engine import PACK, Comfy
+from .pairs import Pair, draw_pairs, gallery_size
+from .probes import Agreement, probe, probes_of
+from .prompts import CONDITIONS, MAIN, Setup
+from .report import REAL, write
+from .scores import Scores, score, shuffled
+from .sheet import random_sheet, sheet
+from .subjects import digest_of, load_subjects
 
 #: Setup's field -> ComfyUI's folder of such files.
 MODEL_FOLDERS = {"unet": "diffusion_models", "clip": "text_encoders", "vae": "vae", "adapter": "dreamvideo2"}
@@ -34,10 +32,36 @@ MODEL_FOLDERS = {"unet": "diffusion_models", "clip": "text_encoders", "vae": "va
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = [condition.name for condition in CONDITIONS]
-    parser.add_argument("--atlas", type=Path, required=True, help="the sprite atlas (.safetensors)")
+    subjects = parser.add_mutually_exclusive_group(required=True)
+    subjects.add_argument("--atlas", dest="subjects", metavar="FILE", help="a sprite atlas (.safetensors)")
+    subjects.add_argument(
+        "--subjects",
+        metavar="FOLDER",
+        help='folder of cut-out pictures (PNG or WebP with transparency) instead of an atlas, or the word "drawn": '
+        "the twelve subjects that this package draws",
+    )
     parser.add_argument("--comfyui", type=Path, required=True, help="folder of an unpacked ComfyUI")
-    parser.add_argument("--out", type=Path, required=True, help="folder for clips, table and contact sheet")
-    parser.add_argument("--pairs", type=int, default=96, help="held-out pairs, a multiple of 48 (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for clips, tables and contact sheets")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=96,
+        help="held-out pairs: a multiple of 48, or of the number of subjects where there are fewer (default: 96)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        help=f'sampling seeds: "{MAIN.name}" is generated with all of them, the rest with the first (default: 0)',
+    )
+    parser.add_argument(
+        "--share",
+        type=Share.parse,
+        default=Share(),
+        metavar="K/N",
+        help="generate only the pairs i with i %% N = K; other processes with the same --out make the others",
+    )
     parser.add_argument(
         "--weights",
         type=Path,
@@ -48,74 +72,103 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector", type=Path, default=DEFAULT_FILE, help="detector weights (default: the shipped ones)"
     )
     parser.add_argument(
-        "--conditions", nargs="+", choices=names, default=names, help="which to generate (default: all)"
+        "--conditions",
+        nargs="+",
+        choices=names,
+        default=names,
+        help="which to generate (default: all); the tables hold every condition whose clips are all there",
     )
     parser.add_argument("--steps", type=int, default=0, help="sampling steps (default: the adapter's own)")
     parser.add_argument("--cfg", type=float, default=0.0, help="guidance (default: the adapter's own)")
     parser.add_argument(
         "--lambda-m", type=float, default=-1.0, help="lambda_M at inference (default: the adapter's own)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling noise")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    setup = Setup(steps=arguments.steps, cfg=arguments.cfg, lambda_m=arguments.lambda_m, seed=arguments.seed)
-    pairs = draw_pairs(Atlas.load(arguments.atlas), arguments.pairs)
-    detector = Detector.load(arguments.detector)
+    seeds = list(dict.fromkeys(arguments.seeds))
+    if min(seeds) < 0:
+        raise ValueError(f"The sampling seeds are {seeds}; they must be 0 or larger.")
+    setup = Setup(steps=arguments.steps, cfg=arguments.cfg, lambda_m=arguments.lambda_m)
+    atlas = load_subjects(arguments.subjects)
+    pairs = draw_pairs(atlas, arguments.pairs)
     files = {field: find_weights(arguments.weights, getattr(setup, field)) for field in MODEL_FOLDERS}
-    about = {
-        **asdict(setup),
-        "sha256": {name: digest(path) for name, path in {"atlas": arguments.atlas, **files}.items()},
-    }
+    settings = {key: value for key, value in asdict(setup).items() if key != "seed"}
+    settings["sha256"] = {"subjects": digest_of(atlas), **{name: digest(path) for name, path in files.items()}}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    check_settings(arguments.out / "settings.json", about)
+    check_settings(arguments.out / "settings.json", settings)
+
+    every, clips = all_series(setup, seeds), arguments.out / "clips"
+    wanted = [s for s in every if s.condition is None or s.condition.name in arguments.conditions]
+    generate_missing(arguments.comfyui, files, wanted, clips, [pair for pair in pairs if arguments.share.has(pair)])
+    complete: list[Series] = []
+    for series in every:
+        absent = len(missing(clips / series.folder, pairs))
+        if not absent:
+            complete.append(series)
+        elif series in wanted:
+            print(
+                f"{series.folder}: {absent} of {len(pairs)} clips are not there yet. When every process has made its "
+                "share, run the command again without --share to score them."
+            )
+    detector = Detector.load(arguments.detector)
+    about = {
+        "pairs": len(pairs),
+        "gallery": min(gallery_size(atlas), len(pairs)),
+        "seeds": seeds,
+        **settings,
+        "detector": digest(arguments.detector),
+        "detector alone": detector.metadata.get("held_out"),
+    }
+    rows, probes = measure(pairs, complete, len(seeds), clips, detector, arguments.out)
+    print(write(arguments.out, rows, probes, seeds, about))
+
+
+def generate_missing(
+    comfyui: Path, files: dict[str, Path], wanted: Sequence[Series], clips: Path, pairs: Sequence[Pair]
+) -> None:
+    """Make the clips that are not there; ComfyUI is started only if there are any."""
+    work = [series for series in wanted if missing(clips / series.folder, pairs)]
+    if not work:
+        return
     with tempfile.TemporaryDirectory(prefix="dv2-evaluate-") as base_dir:
         # Linked before ComfyUI starts, since it lists its folders once; its own models/ comes before the pack's.
         for field, path in files.items():
             folder = Path(base_dir) / "models" / MODEL_FOLDERS[field]
             folder.mkdir(parents=True)
             os.symlink(path, folder / path.name)
-        comfy = Comfy(arguments.comfyui, Path(base_dir))
-        for pair in pairs:
-            write_inputs(pair, comfy.input_dir)
-
-        def rendered(folder: str, make: Callable[[Pair], Prompt]) -> list[np.ndarray]:
-            return render(comfy, pairs, arguments.out / "clips" / folder, make)
-
-        rows = {
-            "real clips": score([pair.real for pair in pairs], pairs, detector),
-            "real clips through the VAE": score(rendered("vae", partial(reconstruct, setup=setup)), pairs, detector),
-            "real clips, shuffled boxes": score([pair.real for pair in pairs], pairs, detector, shuffled(pairs)),
-        }
-        for condition in CONDITIONS:
-            if condition.name in arguments.conditions:
-                clips = rendered(condition.folder, partial(generate, condition=condition, setup=setup))
-                rows[condition.name] = score(clips, pairs, detector)
-                sheet(pairs, clips, rows[condition.name].mIoU).save(arguments.out / f"{condition.folder}.png")
-    detector_file = {"detector": digest(arguments.detector), "detector alone": detector.metadata.get("held_out")}
-    print(
-        write(arguments.out, rows, {"pairs": len(pairs), "gallery": min(GALLERY, len(pairs)), **about, **detector_file})
-    )
+        comfy = Comfy(comfyui, Path(base_dir))
+        for series in work:
+            render(comfy, clips / series.folder, pairs, series.prompt)
 
 
-def render(comfy: Comfy, pairs: list[Pair], folder: Path, make: Callable[[Pair], Prompt]) -> list[np.ndarray]:
-    """The clips of all pairs, uint8 [F, H, W, 3] each; those already in `folder` are read and not made again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    clips, started, made = [], time.time(), 0
-    for pair in pairs:
-        path = folder / f"{pair.number:04d}.npz"
-        if not path.exists():
-            frames = comfy.run(make(pair), SHOWN)
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, frames=frames)
-            os.replace(temporary, path)
-            made += 1
-            if made % 8 == 0:
-                each = (time.time() - started) / made
-                print(f"{folder.name}: clip {pair.number + 1} of {len(pairs)}, {each:.1f} s each", flush=True)
-        clips.append(np.load(path)["frames"])
-    return clips
+def measure(
+    pairs: list[Pair], complete: Sequence[Series], seeds: int, clips: Path, detector: Detector, out: Path
+) -> tuple[dict[str, list[Scores]], dict[str, dict[str, Agreement]]]:
+    """Score every row whose clips are complete, write its contact sheets, and ask the text probes.
+
+    seeds: how many the main condition has. Returns scores and probes by the rows' names."""
+    backgrounds = BackgroundClassifier()
+    real = [pair.real for pair in pairs]
+    rows = {REAL: [score(real, pairs, detector)]}
+    probes = {REAL: probe(probes_of(None), real, rows[REAL][0].detected, pairs, detector, backgrounds)}
+    by_name: dict[str, list[Series]] = {}
+    for series in complete:
+        by_name.setdefault(series.name, []).append(series)
+    for name, members in by_name.items():
+        condition = members[0].condition
+        if condition == MAIN and len(members) < seeds:
+            continue
+        made = [load(clips / series.folder, pairs) for series in members]
+        rows[name] = [score(frames, pairs, detector) for frames in made]
+        first = rows[name][0]
+        probes[name] = probe(probes_of(condition), made[0], first.detected, pairs, detector, backgrounds)
+        if condition is None:
+            rows[f"{REAL}, shuffled boxes"] = [score(real, pairs, detector, shuffled(pairs))]
+        else:
+            sheet(pairs, made[0], first.mIoU).save(out / f"{condition.folder}.png")
+            random_sheet(pairs, made[0], first.mIoU).save(out / f"{condition.folder}-random.png")
+    return rows, probes
 
 
 def find_weights(folder: Path, name: str) -> Path:
@@ -140,4 +193,4 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
             f"{path.parent} holds clips of other weights or settings (see {path.name}); "
             "choose another --out, or delete it."
         )
-    path.write_text(json.dumps(settings, indent=1) + "\n")
+    write_whole(path, lambda file: file.write_text(json.dumps(settings, indent=1) + "\n"))

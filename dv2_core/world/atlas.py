@@ -34,6 +34,8 @@ FLUENT = "@lobehub/fluent-emoji-3d@1.1.0"
 NAMES = "unicode-emoji-json@0.9.0"  # MIT: names and groups, no art
 LICENCES = {"noto": "Apache-2.0", "fluent-3d": "MIT"}
 
+FIXED_COLOURS = {"photo", "picture"}  # styles whose hue the clips leave as it is
+
 EXCLUDED_GROUPS = {"Symbols", "Flags", "Component"}
 EXCLUDED_NAMES = {"middle finger", "leafy"}  # an insult; what is left of "leafy green"
 COLOUR_NAMES = {"red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white", "grey", "gray", "pink"}

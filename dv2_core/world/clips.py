@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from .atlas import ALPHA_THRESHOLD, Atlas
+from .atlas import ALPHA_THRESHOLD, FIXED_COLOURS, Atlas
 from .colour import colour_word, hsv_to_rgb, rotate_hue
 
 BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "cloudy")
@@ -29,7 +29,7 @@ class Clip:
     masks: torch.Tensor  # [F, R, R] float32, 1 inside the box
     boxes: torch.Tensor  # [F, 4] float32, normalised x0 y0 x1 y1
     alpha: torch.Tensor  # [F, R, R] bool, the subject's own pixels; their tight rectangle is the box
-    subject: torch.Tensor  # [3, R, R] float32, the subject on white, mirrored independently of the video
+    subject: torch.Tensor  # [3, R, R] float32, the subject on white, facing as in the video
     subject_alpha: torch.Tensor  # [R, R] bool
     caption: str
     concept: str  # the concept's name
@@ -221,9 +221,9 @@ class World(Dataset[dict]):
         rng = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, 0]))
 
         position = self.sprites[int(rng.integers(len(self.sprites)))]
-        turn, rotated, mirrored, subject_mirrored, named = rng.uniform(size=5)
+        turn, rotated, mirrored, _, named = rng.uniform(size=5)
         sprite = self.atlas.crop(position)  # [4, h, w]
-        if rotated < 0.6:
+        if rotated < 0.6 and self.atlas.sprites[position].style not in FIXED_COLOURS:
             sprite = torch.from_numpy(rotate_hue(sprite.numpy(), turn))
         kind = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
         background = random_background(rng, kind, self.size)
@@ -231,7 +231,7 @@ class World(Dataset[dict]):
         boxes = place(moving, *random_path(rng, self.num_frames), self.size)
         frames, alpha = render_clip(moving, boxes, background)
         boxes = tight_boxes(alpha)  # thin tips may fade in the resize: the box is what can be seen
-        subject, subject_alpha = render_subject(sprite.flip(2) if subject_mirrored < 0.5 else sprite, self.size)
+        subject, subject_alpha = render_subject(moving, self.size)
 
         masks = torch.zeros(self.num_frames, self.size, self.size)
         for mask, (x0, y0, x1, y1) in zip(masks, boxes.tolist(), strict=True):

@@ -7,11 +7,14 @@ import torch
 from dv2_core.evaluate.metrics import (
     CROP,
     SubjectCrop,
+    background_change,
     bootstrap_interval,
     centroid_distance,
     colour_correlation,
+    covered,
+    flicker,
     in_box_colour,
-    in_box_crop,
+    in_box_crops,
     iou,
     mean_iou,
     missed,
@@ -95,21 +98,22 @@ def test_subject_crop_of_an_empty_mask_is_refused():
         subject_crop(torch.ones(3, 8, 8), torch.zeros(8, 8, dtype=torch.bool))
 
 
-def test_in_box_crop_sees_the_boxes_only_and_averages_the_frames():
+def test_in_box_crops_see_the_boxes_only_one_per_frame():
     frames = torch.zeros(2, 3, 24, 24)
     frames[0, :, 0:12, 0:12] = 1.0
     frames[1, :, 6:18, 12:24] = 0.5
     boxes = np.array([[0, 0, 0.5, 0.5], [0.5, 0.25, 1, 0.75]])
-    crop = in_box_crop(frames, boxes)
-    assert crop.shape == (3, CROP, CROP)
-    assert torch.allclose(crop, torch.full_like(crop, 0.75))
+    crops = in_box_crops(frames, boxes)
+    assert crops.shape == (2, 3, CROP, CROP)
+    assert torch.allclose(crops[0], torch.ones(3, CROP, CROP))
+    assert torch.allclose(crops[1], torch.full((3, CROP, CROP), 0.5))
 
 
 def test_in_box_crop_of_a_box_thinner_than_a_pixel_is_one_pixel():
     frames = torch.zeros(1, 3, 16, 16)
     frames[0, :, 4, 4] = 1
-    crop = in_box_crop(frames, np.array([[0.25, 0.25, 0.26, 0.26]]))
-    assert torch.allclose(crop, torch.ones_like(crop))
+    crops = in_box_crops(frames, np.array([[0.25, 0.25, 0.26, 0.26]]))
+    assert torch.allclose(crops, torch.ones_like(crops))
 
 
 def test_subject_mse_is_zero_for_itself_four_for_the_opposite_and_one_for_grey_against_white():
@@ -169,6 +173,44 @@ def test_retrieval_finds_the_nearest_subject_first_and_the_fifth_within_five():
 def test_an_answer_that_fits_all_subjects_alike_retrieves_none():
     top1, top5 = subject_retrieval(np.ones((8, 8)))
     assert not top1.any() and not top5.any()
+
+
+def test_flicker_is_zero_for_a_still_picture_four_for_black_and_white_and_the_mean_over_steps_between():
+    subject = SubjectCrop(flat(1, 1, 1), torch.ones(CROP, CROP))
+    white, black = flat(1, 1, 1), flat(0, 0, 0)
+    assert flicker(torch.stack([white, white, white]), subject) == 0
+    assert flicker(torch.stack([white, black, white]), subject) == pytest.approx(4)
+    assert flicker(torch.stack([white, white, black, black, black]), subject) == pytest.approx(1)
+    assert flicker(white[None], subject) == 0
+
+
+def test_flicker_ignores_what_changes_beside_the_subject_whichever_way_it_faces():
+    red, blue = flat(1, 0, 0), flat(0, 0, 1)
+    first, second = red.clone(), red.clone()
+    second[:, :, CROP // 2 :] = blue[:, :, CROP // 2 :]  # the right half changes, the subject is the left one
+    subject = SubjectCrop(red, left_half())
+    assert flicker(torch.stack([first, second]), subject) == 0
+    assert flicker(torch.stack([first, second]).flip(-1), SubjectCrop(red, left_half())) == 0
+
+
+def test_covered_marks_every_pixel_a_box_touches_and_nothing_for_a_miss():
+    boxes = np.array([[0.25, 0.0, 0.5, 0.3], NOTHING])
+    mask = covered(boxes, 10, 8)
+    assert mask[0].nonzero().tolist() == [[y, x] for y in range(3) for x in (2, 3)] and not mask[1].any()
+    assert covered(boxes, 10, 8, margin=1)[0].sum() == 4 * 4  # the frame's upper edge cuts one row
+
+
+def test_background_change_is_the_mean_change_outside_both_frames_boxes():
+    frames = torch.zeros(3, 3, 4, 4)
+    inside = torch.zeros(3, 4, 4, dtype=torch.bool)
+    assert background_change(frames, inside) == 0
+    frames[1] = 1
+    assert background_change(frames, inside) == 1
+    frames[1, :, 2:] = 0  # half of the pixels change
+    assert background_change(frames, inside) == pytest.approx(0.5)
+    inside[1, :2] = True  # and only where the subject is
+    assert background_change(frames, inside) == 0
+    assert np.isnan(background_change(frames, torch.ones_like(inside)))
 
 
 def test_bootstrap_interval_of_equal_values_is_that_value():
