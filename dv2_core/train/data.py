@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..boxes import BoxTrack
 from ..diffusion.schedule import TRAIN_STEPS
 from .data_config import ClipsConfig, DataConfig, Draws, MiniWorldConfig
-
-if TYPE_CHECKING:
-    from .data_mini import Batches as Batches
 
 #: Every validation clip is seen at each of these timesteps: from nearly clean to nearly noise.
 LADDER = tuple(range(TRAIN_STEPS // 10, TRAIN_STEPS, TRAIN_STEPS // 5))
@@ -189,11 +186,3 @@ def prefetched(data: Data, start: int, process: int, processes: int, workers: in
 
 def _same(batch: Any) -> Any:
     return batch
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Batches":
-        from .data_mini import Batches
-
-        return Batches
-    raise AttributeError(name)

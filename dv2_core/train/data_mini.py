@@ -12,7 +12,6 @@ from ..world.atlas import Atlas
 from ..world.clips import Clip, World
 from ..world.latent import PATCH, PatchPCA
 from ..world.text import WordTokenizer, vocabulary
-from .config import TrainConfig
 from .data import LADDER, Batch, DataSize, Sample, ladder_numbers, prefetched, step_numbers
 from .data_config import Draws, MiniWorldConfig
 
@@ -87,19 +86,3 @@ class MiniWorld:
 
     def tokens(self, captions: list[str]) -> Tensor:
         return torch.tensor([self.tokenizer.encode(caption, self.config.text_tokens) for caption in captions])
-
-
-class Batches(MiniWorld):
-    """The mini-world as a whole training config describes it."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        data = MiniWorldConfig(
-            atlas=config.atlas, latent=config.latent, size=config.size,
-            num_frames=config.num_frames, text_tokens=config.text_tokens,
-        )  # fmt: skip
-        draws = Draws(config.seed, config.batch, config.drop_text, config.drop_ref, config.drop_motion)
-        super().__init__(data, draws)
-        self.worlds = {"train": self.world, "test": self.held_out}
-
-    def __call__(self, step: int, process: int = 0, processes: int = 1) -> Batch:
-        return self.batch(step, process, processes)
