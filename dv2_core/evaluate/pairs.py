@@ -1,5 +1,6 @@
 """The held-out (subject, path) pairs of the evaluation, and the galleries in which a subject has to be recognised."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..world.clips import Clip, World
 from .metrics import GALLERY
 
 SEED = 2410  # of the test world; trainings look at other seeds of it
+SAMPLED = 8  # clips that stand for the world in its digest
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,16 @@ def draw_pairs(atlas: Atlas, count: int, size: int = 64, num_frames: int = 8) ->
         if len(pairs) % each == 0:
             seen = set()
     return pairs
+
+
+def digest_of(atlas: Atlas) -> str:
+    """SHA-256 that changes with an atlas's names and pixels, and with what the world makes of them."""
+    names = "\n".join(f"{sprite.name} {sprite.split}" for sprite in atlas.sprites)
+    digest = hashlib.sha256(names.encode() + atlas.rgba.tobytes())
+    world = World(atlas, "test", seed=SEED)
+    for clip in map(world.clip, range(SAMPLED)):
+        digest.update(clip.caption.encode() + to_bytes(clip.frames).tobytes() + to_bytes(clip.subject[None]).tobytes())
+    return digest.hexdigest()
 
 
 def galleries(pairs: list[Pair]) -> list[list[int]]:

@@ -18,13 +18,13 @@ from .background import BackgroundClassifier
 from .clips import Series, Share, all_series, load, missing, render, write_whole
 from .detector import DEFAULT_FILE, Detector
 from .engine import PACK, Comfy
-from .pairs import Pair, draw_pairs, gallery_size
+from .pairs import Pair, digest_of, draw_pairs, gallery_size
 from .probes import Agreement, probe, probes_of
 from .prompts import CONDITIONS, MAIN, Setup
 from .report import REAL, write
 from .scores import Scores, score, shuffled
 from .sheet import random_sheet, sheet
-from .subjects import digest_of, load_subjects
+from .subjects import load_subjects
 
 #: Setup's field -> ComfyUI's folder of such files.
 MODEL_FOLDERS = {"unet": "diffusion_models", "clip": "text_encoders", "vae": "vae", "adapter": "dreamvideo2"}

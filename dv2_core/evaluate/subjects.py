@@ -1,6 +1,5 @@
 """Where the held-out subjects of an evaluation come from: an atlas, the drawn subjects, or a folder of pictures."""
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,9 +41,3 @@ def picture_atlas(pictures: Iterable[tuple[str, Image.Image, str]]) -> Atlas:
         pixels.append(fit_sprite(rgba))
         sprites.append(Sprite(words, words, "picture", licence, "test"))
     return Atlas(np.stack(pixels), sprites)
-
-
-def digest_of(atlas: Atlas) -> str:
-    """SHA-256 of an atlas's names and pixels."""
-    names = "\n".join(f"{sprite.name} {sprite.split}" for sprite in atlas.sprites)
-    return hashlib.sha256(names.encode() + atlas.rgba.tobytes()).hexdigest()

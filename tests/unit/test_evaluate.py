@@ -14,7 +14,7 @@ from dv2_core.boxes import parse_boxes, rasterize
 from dv2_core.evaluate import run
 from dv2_core.evaluate.clips import Share, all_series, load, render
 from dv2_core.evaluate.metrics import GALLERY
-from dv2_core.evaluate.pairs import draw_pairs, galleries, to_bytes, to_frames
+from dv2_core.evaluate.pairs import digest_of, draw_pairs, galleries, to_bytes, to_frames
 from dv2_core.evaluate.probes import Agreement
 from dv2_core.evaluate.prompts import (
     CONDITIONS,
@@ -33,7 +33,7 @@ from dv2_core.evaluate.report import bars, bars_table, summary, table, write
 from dv2_core.evaluate.run import check_settings, find_weights
 from dv2_core.evaluate.scores import columns, score, shuffled
 from dv2_core.evaluate.sheet import CELL, GAP, random_sheet, sheet
-from dv2_core.evaluate.subjects import digest_of, load_subjects
+from dv2_core.evaluate.subjects import load_subjects
 from dv2_core.world.atlas import Atlas, Sprite
 
 
@@ -492,10 +492,13 @@ def test_subjects_that_are_not_there_are_refused(tmp_path):
         load_subjects(str(tmp_path / "nowhere"))
 
 
-def test_the_digest_of_subjects_tells_pixels_and_names_apart(atlas):
+def test_the_digest_of_subjects_tells_pixels_names_and_the_clips_made_of_them_apart(atlas, monkeypatch):
     again = Atlas(atlas.rgba.copy(), list(atlas.sprites))
     assert digest_of(again) == digest_of(atlas)
     again.rgba[0, 0, 0, 0] += 1
     assert digest_of(again) != digest_of(atlas)
     renamed = Atlas(atlas.rgba, [replace(atlas.sprites[0], name="other"), *atlas.sprites[1:]])
     assert digest_of(renamed) != digest_of(atlas)
+    before = digest_of(atlas)
+    monkeypatch.setattr("dv2_core.world.clips.SUBJECT_SIDE", 0.7)  # the same art, shown in another way
+    assert digest_of(atlas) != before
