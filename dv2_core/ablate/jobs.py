@@ -21,7 +21,7 @@ from ..evaluate.detector import Detector
 from ..evaluate.pairs import Pair
 from ..evaluate.run import check_settings
 from ..evaluate.scores import shuffled
-from ..evaluate.sheet import sheet
+from ..evaluate.sheet import random_sheet
 from ..world.atlas import Atlas
 from ..world.latent import MiniVAE, PatchPCA
 from . import measure
@@ -120,7 +120,7 @@ def do(study: Study, job: Job, pairs: list[Pair], detector: Detector) -> None:
         if step == study.checkpoints(row)[-1]:
             picture = study.out / "sheets" / f"{row.name}-seed{job.seed}.png"
             picture.parent.mkdir(parents=True, exist_ok=True)
-            sheet(pairs, clips, values["mIoU"]).save(picture)
+            random_sheet(pairs, clips, values["mIoU"]).save(picture)
         about = {
             "row": row.name, "seed": job.seed, "step": step, "adapter": row.adapter,
             "trained_clips": max(step - before, 0) * study.training["batch"],

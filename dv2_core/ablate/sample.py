@@ -12,12 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..diffusion import ddim_sample
 from ..evaluate.pairs import Pair, to_bytes
-from ..train.files import TEXT, load_exported
-from ..train.model import TrainingModel
 from ..world.latent import PATCH, MiniVAE, PatchPCA
 from ..world.text import WordTokenizer
 from .rows import Row
@@ -34,6 +31,9 @@ class Sampler:
     """
 
     def __init__(self, study: Study, row: Row, seed: int, weights: Path) -> None:
+        from ..train.files import TEXT, load_exported
+        from ..train.model import TrainingModel
+
         self.config = study.config(row, seed)
         self.frames = study.clips["num_frames"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -47,6 +47,8 @@ class Sampler:
 
     def clips(self, pairs: list[Pair]) -> list[np.ndarray]:
         """One clip per pair, uint8 [F, H, W, 3]; the noise of pair i is the same for every row, seed and step."""
+        from tqdm import tqdm
+
         made: list[np.ndarray] = []
         with tqdm(total=len(pairs), unit="clip", desc="sampling", leave=False) as bar:
             for start in range(0, len(pairs), BATCH):
