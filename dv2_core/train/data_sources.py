@@ -133,7 +133,7 @@ class ClipSource:
             except ValueError as error:
                 raise ValueError(f"{where}: mask_rle[{number - row.frames[0]}]: {error}") from error
         file = self._mask_file(row, where, number)
-        return _read_mask(file, row, where) if file is not None else None
+        return None if file is None else read_mask(file, (row.width, row.height), row.obj_id, where)
 
     def masks_digest(self, row: ClipRow, where: str, digests: Digests) -> str:
         """Digest of all masks of the row."""
@@ -190,18 +190,19 @@ def _index(shard: Path) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int
     return rows, videos
 
 
-def _read_mask(file: Path, row: ClipRow, where: str) -> np.ndarray:
+def read_mask(file: Path, size: tuple[int, int], obj_id: str, where: str) -> np.ndarray:
     """A mask [height, width] (bool): pixels from 128 of a grey picture; of a palette picture those of colour obj_id.
 
-    An obj_id of 0, which is the background of such pictures, takes every colour but that.
+    An obj_id of 0, which is the background of such pictures, takes every colour but that. size: (width, height).
+    Raises ValueError for another size and for what is no picture.
     """
     try:
         with Image.open(file) as picture:
-            if picture.size != (row.width, row.height):
-                size = f"{picture.width}x{picture.height}"
-                raise ValueError(f"{where}: the mask {file.name} is {size}, the video {row.width}x{row.height}.")
-            if picture.mode == "P" and row.obj_id.isdecimal():
-                wanted, colours = int(row.obj_id), np.asarray(picture)
+            if picture.size != size:
+                found = f"{picture.width}x{picture.height}"
+                raise ValueError(f"{where}: the mask {file.name} is {found}, the video {size[0]}x{size[1]}.")
+            if picture.mode == "P" and obj_id.isdecimal():
+                wanted, colours = int(obj_id), np.asarray(picture)
                 return colours == wanted if wanted else colours != 0
             return np.asarray(picture.convert("L")) >= 128
     except OSError as error:
