@@ -1,19 +1,19 @@
 """What a training step of the adapter costs at the full size: parameters, FLOPs, bytes; and one real step.
 
-    python scripts/measure_training.py count                             # nothing is computed: shapes alone
-    python scripts/measure_training.py step --size 448x256 --recompute   # random weights, on this machine
+    python scripts/measure_training.py count > docs/scale/count.json    # nothing is computed: shapes alone
+    python scripts/measure_training.py step --recompute >> docs/scale/steps.jsonl    # random weights, on the CPU
 
-``count`` prints JSON, from which ``scripts/scale_tables.py`` makes the tables of docs/scale.md.
+Both run the trainer's own model with the preset ``modelscope-448x256`` and print JSON, from which
+``scripts/scale_tables.py`` makes the tables of docs/scale.md. Needs the extra "train".
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,29 +22,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dv2_core.diffusion import reweighted_loss
-from dv2_core.model import (
-    Adapter,
-    AdapterConfig,
-    Reference,
-    UNet3D,
-    UNet3DConfig,
-    blended_mask,
-    plain_attention,
-    reference_patches,
-    sdpa_attention,
-    subject_features,
-)
-from dv2_core.model.encoder import recompute_blocks
+from dv2_core.model import AdapterConfig, AttentionFunction, plain_attention, subject_features
+from dv2_core.train.config import TrainConfig
+from dv2_core.train.data import Batch
+from dv2_core.train.dry_run import TEXT_TOKENS, Meter, fused_attention, random_batch
+from dv2_core.train.model import TrainingModel
+from dv2_core.train.optim import make_optimizer
 
-TEXT_TOKENS = 77
-PAPER = AdapterConfig()
+PRESET = TrainConfig.load("modelscope-448x256")
+PAPER = PRESET.adapter
 VARIANTS = {
     "paper": PAPER,
     "ref_sharing = width": replace(PAPER, ref_sharing="width"),
@@ -56,184 +45,145 @@ VARIANTS = {
 }
 
 
-class LiveBytes(TorchDispatchMode):
-    """Bytes of all tensors made inside that are still alive, and the most there have been at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._add(leaf.untyped_storage())
-        return out
-
-    def _add(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._known:
-            self._known.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
+def networks(adapter: AdapterConfig, attention: AttentionFunction, recompute: bool = False) -> TrainingModel:
+    """The trainer's model: frozen base with bf16 matrices, adapter in float32."""
+    config = replace(PRESET, adapter=adapter, gradient_checkpointing=recompute)
+    model = TrainingModel(config, None, torch.device("cpu"), attention)
+    model.lower_frozen()
+    return model
 
 
-class Step:
-    """One training step's networks and inputs: frozen base, adapter that learns, random numbers for a batch."""
+def batch(adapter: AdapterConfig, clips: int) -> Batch:
+    """Random numbers in the shapes of a batch."""
+    frames, width, height, _ = adapter.trained
+    data = replace(PRESET.data, num_frames=frames, width=width, height=height)  # type: ignore[call-arg]
+    return random_batch(replace(PRESET, adapter=adapter, data=data, batch=clips), None, TEXT_TOKENS)
 
-    def __init__(self, config: AdapterConfig, batch: int = 1, attention: Callable[..., Tensor] = sdpa_attention,
-                 recompute: bool = False, adapter_dtype: torch.dtype = torch.bfloat16) -> None:  # fmt: skip
-        self.config, self.batch = config, batch
-        frames, width, height, _ = config.trained
-        self.unet = UNet3D(config.unet, attention=attention, dtype=torch.bfloat16).requires_grad_(False)
-        self.adapter = Adapter(config, attention=attention, dtype=adapter_dtype)
-        if recompute:
-            recompute_blocks(self.unet)
-            if hasattr(self.motion.controlnet, "input_blocks"):
-                recompute_blocks(self.motion.controlnet)
-        latent = (config.unet.in_channels, height // 8, width // 8)
-        factory: Any = {"dtype": torch.bfloat16}
-        self.latents, self.noise = (torch.rand(batch * frames, *latent, **factory) for _ in range(2))
-        self.subject = torch.rand(batch, *latent, **factory)
-        self.context = torch.rand(batch, TEXT_TOKENS, config.unet.context_dim, **factory)
-        self.masks = torch.ones(batch * frames, 1, height, width, **factory)
-        self.timesteps = torch.zeros(batch)
-        self.frames = frames
 
-    @property
-    def ref(self) -> Any:
-        return self.adapter.ref
-
-    @property
-    def motion(self) -> Any:
-        return self.adapter.motion
-
-    def base(self) -> Tensor:
-        return self.unet(self.latents, self.timesteps, self.context, self.frames)
-
-    @torch.no_grad()
-    def features(self) -> Any:
-        return subject_features(self.unet, self.subject, self.timesteps, self.context)
-
-    def hint(self) -> Tensor:
-        return self.motion.encode(self.masks, self.frames)
-
-    def control(self, hint: Tensor) -> Any:
-        return self.motion.controlnet(self.latents, hint, self.timesteps, self.context)
-
-    def loss(self) -> Tensor:
-        reference = Reference(self.ref, self.ref.keys_values(self.features()), blended_mask(self.masks, 0.75))
-        options = {"patches": reference_patches(), "dv2_reference": reference}
-        prediction = self.unet(self.latents, self.timesteps, self.context, self.frames,
-                               control=self.control(self.hint()), transformer_options=options)  # fmt: skip
-        return reweighted_loss(prediction, self.noise, self.masks, self.config.lambda_l)[0]
+def loss_of(model: TrainingModel, given: Batch) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return model(given)[0]
 
 
 def flops(run: Callable[[], Any]) -> tuple[int, Any]:
     """FLOPs (a multiply-add is two) of matrix products and convolutions, and what ``run`` returns."""
-    with FlopCounterMode(display=False) as counter:
+    with Meter() as meter, torch.autocast("cpu", torch.bfloat16):
         out = run()
-    return counter.get_total_flops(), out
+    return meter.flops, out
 
 
-def count_flops(config: AdapterConfig) -> dict[str, int]:
+def count_flops(adapter: AdapterConfig) -> dict[str, int]:
     """Of one clip. Attention is written as two matrix products, so that its backward is counted in full."""
     with FakeTensorMode():
-        step = Step(config, attention=plain_attention)
-        found = {}
-        found["base"], _ = flops(torch.no_grad()(step.base))
-        found["subject"], features = flops(step.features)
-        found["keys_values"], _ = flops(lambda: step.ref.keys_values(features))
-        found["encoder"], hint = flops(step.hint)
-        found["control"], residuals = flops(lambda: step.control(hint))
-        rows = [residual for name in residuals for residual in residuals[name]]
-        found["motion_backward"], _ = flops(torch.stack([residual.float().sum() for residual in rows]).sum().backward)
-        found["forward"], loss = flops(step.loss)
+        model, given = networks(adapter, plain_attention), batch(adapter, 1)
+        base, ref, motion = model.base, model.adapter.ref, model.adapter.motion  # type: ignore[union-attr]
+        found: dict[str, int] = {}
+        times, text, frames = given.timesteps, given.context, adapter.trained[0]
+        with torch.no_grad():
+            found["base"], _ = flops(lambda: base(given.latents, times, text, frames))
+            found["subject"], features = flops(lambda: subject_features(base, given.subject, times, text))  # type: ignore[arg-type]
+            found["keys_values"], _ = flops(lambda: ref.keys_values(features))  # type: ignore[union-attr]
+            found["encoder"], _ = flops(lambda: motion.encode(given.masks, frames))  # type: ignore[union-attr]
+        found["motion"], residuals = flops(lambda: motion(given.latents, given.masks, times, text, frames))  # type: ignore[misc]
+        rows = [residual.float().sum() for name in residuals for residual in residuals[name]]
+        found["motion_backward"], _ = flops(torch.stack(rows).sum().backward)
+        found["forward"], loss = flops(lambda: model(given)[0])
         found["backward"], _ = flops(loss.backward)
-        loss = Step(config, attention=plain_attention, recompute=True).loss()
+        loss = loss_of(networks(adapter, plain_attention, recompute=True), given)
         found["backward_recomputing"], _ = flops(loss.backward)
-    found["reference"] = found["forward"] - sum(found[k] for k in ("base", "subject", "encoder", "control"))
+    found["reference"] = found["forward"] - found["base"] - found["subject"] - found["motion"]
     return found
 
 
-def count_bytes(config: AdapterConfig, recompute: bool) -> dict[str, int]:
-    """Peak bytes of a step beyond the weights: what one clip takes, and what does not grow with the batch.
+def as_on_cuda(model: nn.Module) -> None:
+    """CUDA's autocast, unlike the CPU's, normalises in float32 and so keeps more for the backward pass."""
+    for module in model.modules():
+        if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
+            module.register_forward_pre_hook(lambda _, args: (args[0].float(),))
 
-    Activations and gradients are bf16, attention is fused; from the peaks at one and at two clips.
+
+def count_bytes(adapter: AdapterConfig, recompute: bool) -> dict[str, int]:
+    """Peak bytes of a step beyond weights, moments and averages: what one clip takes, and what the batch leaves alone.
+
+    The latter are mostly the float32 gradients and the bf16 copies of the adapter's weights. Attention is fused.
     """
     peaks = []
     with FakeTensorMode():
-        for batch in (1, 2):
-            step = Step(config, batch, recompute=recompute)
-            with LiveBytes() as live:
-                step.loss().backward()
-            peaks.append(live.peak)
-            del step
+        for clips in (1, 2):
+            model, given = networks(adapter, fused_attention, recompute), batch(adapter, clips)
+            as_on_cuda(model)
+            with Meter() as meter:
+                loss_of(model, given).backward()
+            peaks.append(meter.peak)
+            del model, given
     return {"clip": peaks[1] - peaks[0], "fixed": 2 * peaks[0] - peaks[1]}
 
 
-def parameters(module: nn.Module | None) -> int:
-    return 0 if module is None else sum(p.numel() for p in module.parameters())
+def count_parameters(adapter: AdapterConfig) -> dict[str, int]:
+    with FakeTensorMode():
+        model: Any = networks(adapter, fused_attention)
+    ref, motion = model.adapter.ref, model.adapter.motion
+    parts = {"base": model.base, "ref": ref, "encoder": motion.encoder, "control": motion.controlnet}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
 
-def count(config: AdapterConfig) -> dict[str, Any]:
-    adapter = Adapter(config, device="meta")
-    motion: Any = adapter.motion
+def count() -> dict[str, Any]:
     return {
-        "trained": config.trained,
-        "parameters": {
-            "base": parameters(UNet3D(config.unet, device="meta")),
-            "ref": parameters(adapter.ref),
-            "encoder": parameters(motion.encoder),
-            "control": parameters(motion.controlnet),
+        "trained": PAPER.trained,
+        "variants": {
+            name: {"parameters": count_parameters(adapter), "flops": count_flops(adapter)}
+            for name, adapter in VARIANTS.items()
         },
-        "flops": count_flops(config),
-        "bytes": count_bytes(config, recompute=False),
-        "bytes_recomputing": count_bytes(config, recompute=True),
+        "bytes": count_bytes(PAPER, recompute=False),
+        "bytes_recomputing": count_bytes(PAPER, recompute=True),
     }
 
 
-def real_step(config: AdapterConfig, recompute: bool) -> dict[str, Any]:
-    """One step with random weights on the CPU: bf16 base, fp32 adapter under bf16 autocast, AdamW."""
+def real_step(adapter: AdapterConfig, recompute: bool) -> dict[str, Any]:
+    """One step of one clip with random weights on the CPU, without the moving average.
 
-    def resident() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # ru_maxrss is in KiB
+    Seconds are the process's own, so that other load does not count. Linux only.
+    """
 
-    step = Step(config, attention=plain_attention, recompute=recompute, adapter_dtype=torch.float32)
-    optimizer = torch.optim.AdamW(step.adapter.parameters(), lr=1e-4, weight_decay=0.0, foreach=False)
-    found: dict[str, Any] = {"trained": config.trained, "recompute": recompute, "threads": torch.get_num_threads()}
-    found["gib_weights"], start = resident(), time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = step.loss()
-    found["gib_forward"], found["s_forward"] = resident(), time.perf_counter() - start
+    def peak() -> float:
+        """GiB of resident memory, the most since the last call."""
+        status = Path("/proc/self/status").read_text()
+        Path("/proc/self/clear_refs").write_text("5")  # starts a new peak
+        return round(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 2**20, 2)
+
+    model, given = networks(adapter, plain_attention, recompute), batch(adapter, 1)
+    for p in model.base.parameters():
+        if not p.any():  # its zero initialisations would make every gradient zero
+            nn.init.normal_(p, std=0.02)
+    optimizer = make_optimizer(model.learning, PRESET)
+    found: dict[str, Any] = {"trained": adapter.trained, "recompute": recompute, "threads": torch.get_num_threads()}
+    peak()
+    found["GiB with weights"], start = peak(), time.process_time()
+    loss = loss_of(model, given)
+    found["GiB in forward"], forward = peak(), time.process_time()
     loss.backward()
-    found["gib_backward"], found["s_backward"] = resident(), time.perf_counter() - start - found["s_forward"]
+    found["GiB in backward"], backward = peak(), time.process_time()
     optimizer.step()
-    found["gib_optimizer"], found["s_step"] = resident(), time.perf_counter() - start
-    return found | {"loss": loss.item()}
+    end = time.process_time()
+    found["GiB in optimizer"] = peak()
+    seconds = {"forward": forward - start, "backward": backward - forward, "optimizer": end - backward}
+    return found | {"CPU seconds": {k: round(v, 1) for k, v in seconds.items()}, "loss": round(loss.item(), 4)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("count", help="parameters, FLOPs and bytes of every variant, as JSON")
+    commands.add_parser("count", help="parameters, FLOPs and bytes, as JSON")
     one = commands.add_parser("step", help="one real training step on this machine's CPU")
-    one.add_argument("--size", default="448x256", help="pixels, multiples of 64")
+    one.add_argument("--size", default="448x256", help="pixels, multiples of 8")
     one.add_argument("--frames", type=int, default=16)
     one.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     given = parser.parse_args()
     if given.command == "count":
-        print(json.dumps({name: count(config) for name, config in VARIANTS.items()}, indent=1))
+        print(json.dumps(count(), indent=1))
     else:
         width, height = (int(side) for side in given.size.split("x"))
-        config = replace(PAPER, unet=UNet3DConfig.modelscope(), trained=(given.frames, width, height, 8))
-        print(json.dumps(real_step(config, given.recompute)))
+        print(json.dumps(real_step(replace(PAPER, trained=(given.frames, width, height, 8)), given.recompute)))
 
 
 if __name__ == "__main__":
