@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from .measure import Draws, Values, draws, interval, stack, statistic
+from .measure import Values, draws, interval, stack, statistic
+from .rows import ROWS
 
 Outcome = Literal["holds", "reversed", "not resolved", "not measured"]
 Seeds = Mapping[int, Values]
 """The results of one row at one step, by seed."""
-Difference = Callable[[np.ndarray | None, np.ndarray | None], float]
-"""Of the numbers of the drawn seeds and pairs (None: all, once)."""
 Curves = Mapping[str, Mapping[int, Seeds]]
 """Row -> step -> seeds."""
 
@@ -54,6 +53,10 @@ class Verdict:
     low: float | None = None
     high: float | None = None
 
+
+#: Fewer trainings than this (rows - 1 times seeds - 1) do not tell how much a training scatters.
+LEAST_FREEDOM = 4
+WEIGHTS = {row.name: row.weights_of or row.name for row in ROWS}
 
 MASK, LOSS, MOTION, FIGURE, OURS = "Table 5-6, mask", "Table 5-6, loss", "Table 5-6, motion", "Figure 3", "our choice"
 
@@ -98,6 +101,36 @@ ORDERS: tuple[Order, ...] = tuple(
 )
 
 
+class Scatter:
+    """How much two trainings of one row differ by their seed, estimated from all rows together.
+
+    A row has two seeds or three, too few to tell. So the values of all trained rows and seeds are laid out as row +
+    seed + rest, and the rests, scaled for the means they lost, are the pool that differences draw from.
+    """
+
+    def __init__(self, curves: Curves, last: int) -> None:
+        sampled = {row.name for row in ROWS if row.weights_of}
+        rows = [steps[last] for name, steps in curves.items() if name not in sampled and last in steps]
+        self.seeds = sorted(max((set(row) for row in rows), key=len, default=set()))
+        self.rows = [row for row in rows if set(row) >= set(self.seeds)]
+
+    @property
+    def freedom(self) -> int:
+        return (len(self.rows) - 1) * (len(self.seeds) - 1)
+
+    def pool(self, metric: str) -> np.ndarray:
+        """The scaled rests of a metric, [rows * seeds]."""
+        values = np.array([[statistic(metric, stack([row[seed]])) for seed in self.seeds] for row in self.rows])
+        rests = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+        return rests.ravel() * np.sqrt(rests.size / self.freedom)
+
+    def draw(self, metric: str, seeds: int, times: int, number: int) -> np.ndarray:
+        """Means of `seeds` rests, `times` of them; another `number`, other draws. Zeros where nothing is known."""
+        if self.freedom < LEAST_FREEDOM:
+            return np.zeros(times)
+        return np.random.default_rng(number).choice(self.pool(metric), (times, seeds)).mean(1)
+
+
 def verdicts(curves: Curves, real: Values, last: int) -> list[Verdict]:
     """Every direction and every order, held against the results.
 
@@ -105,28 +138,36 @@ def verdicts(curves: Curves, real: Values, last: int) -> list[Verdict]:
         curves: all results; rows at step `last` are compared with one another. Step 0 is the row "untrained".
         real: of real clips through the decoder, the end of a metric's way; [N] per value.
     """
-    compared = [compare(direction, curves, last) for direction in DIRECTIONS]
-    return compared + [compare_order(order, curves, real) for order in ORDERS]
+    scatter = Scatter(curves, last)
+    compared = [compare(direction, curves, last, scatter) for direction in DIRECTIONS]
+    return compared + [compare_order(order, curves, real, scatter) for order in ORDERS]
 
 
-def compare(direction: Direction, curves: Curves, last: int) -> Verdict:
-    """Paired bootstrap of the difference of two rows over the seeds that both have, and over their pairs."""
+def compare(direction: Direction, curves: Curves, last: int, scatter: Scatter) -> Verdict:
+    """Bootstrap of the difference of two rows over the seeds that both have, with their pairs redrawn together."""
     measured = f"{direction.metric}: {direction.higher} > {direction.lower}"
     first, second = (curves.get(name, {}).get(last, {}) for name in (direction.higher, direction.lower))
     common = sorted(first.keys() & second.keys())
     if not common:
         return Verdict(direction.claim, direction.source, measured, "not measured")
     high, low = (stack([seeds[seed] for seed in common]) for seeds in (first, second))
+    # Two ways of sampling from the same weights: no two trainings are compared, so seeds are redrawn like pairs.
+    higher, lower = direction.higher, direction.lower
+    same_weights = WEIGHTS.get(higher, higher) == WEIGHTS.get(lower, lower)
+    resamples = draws(*high["mIoU"].shape, redraw_seeds=same_weights)
+    drawn = np.array([
+        statistic(direction.metric, high, *chosen) - statistic(direction.metric, low, *chosen) for chosen in resamples
+    ])  # fmt: skip
+    if not same_weights:
+        for sign, number in ((1, 1), (-1, 2)):
+            drawn += sign * scatter.draw(direction.metric, len(common), len(drawn), number)
+    known = len(common) > 1 and (same_weights or scatter.freedom >= LEAST_FREEDOM)
+    difference = statistic(direction.metric, high) - statistic(direction.metric, low)
+    return judge(direction.claim, direction.source, measured, difference, drawn, known)
 
-    def difference(seeds: np.ndarray | None, pairs: np.ndarray | None) -> float:
-        high_value, low_value = (statistic(direction.metric, values, seeds, pairs) for values in (high, low))
-        return high_value - low_value
 
-    return judge(direction.claim, direction.source, measured, difference, bootstrap_of(high))
-
-
-def compare_order(order: Order, curves: Curves, real: Values) -> Verdict:
-    """Paired bootstrap of the difference of the two metrics' mean shares of the way."""
+def compare_order(order: Order, curves: Curves, real: Values, scatter: Scatter) -> Verdict:
+    """Bootstrap of the difference of the two metrics' mean shares of the way."""
     measured = f"{order.first} > {order.then}, {order.row}, mean share of the way over the checkpoints"
     steps = curves.get(order.row, {})
     start = curves.get("untrained", {}).get(0, {})
@@ -136,24 +177,31 @@ def compare_order(order: Order, curves: Curves, real: Values) -> Verdict:
     along = [stack([steps[step][seed] for seed in common]) for step in sorted(steps)]
     # One start and one end serve every seed: the base is the same.
     begin, end = (stack([values] * len(common)) for values in (next(iter(start.values())), real))
+    chosen = draws(*begin["mIoU"].shape, redraw_seeds=False)
 
-    def share(metric: str, seeds: np.ndarray | None, pairs: np.ndarray | None) -> float:
-        at_start, at_end = (statistic(metric, values, seeds, pairs) for values in (begin, end))
-        gained = np.mean([statistic(metric, values, seeds, pairs) for values in along]) - at_start
-        return float(gained) / (at_end - at_start) if at_end > at_start else 0.0
+    def shares(metric: str, number: int) -> tuple[float, np.ndarray]:
+        """The metric's share of the way, and its resamples."""
 
-    def difference(seeds: np.ndarray | None, pairs: np.ndarray | None) -> float:
-        return share(order.first, seeds, pairs) - share(order.then, seeds, pairs)
+        def share(seeds: np.ndarray | None = None, pairs: np.ndarray | None = None) -> float:
+            at_start, at_end = (statistic(metric, values, seeds, pairs) for values in (begin, end))
+            gained = np.mean([statistic(metric, values, seeds, pairs) for values in along]) - at_start
+            return float(gained) / (at_end - at_start) if at_end > at_start else 0.0
 
-    return judge(order.claim, order.source, measured, difference, bootstrap_of(begin))
+        way = statistic(metric, end) - statistic(metric, begin)
+        noise = scatter.draw(metric, len(common), len(chosen), number)
+        return share(), np.array([share(*one) for one in chosen]) + (noise / way if way > 0 else 0.0)
+
+    (first, first_drawn), (then, then_drawn) = shares(order.first, 1), shares(order.then, 2)
+    known = len(common) > 1 and scatter.freedom >= LEAST_FREEDOM
+    return judge(order.claim, order.source, measured, first - then, first_drawn - then_drawn, known)
 
 
-def bootstrap_of(values: Values) -> Draws:
-    return draws(*values["mIoU"].shape)
+def judge(claim: str, source: str, measured: str, difference: float, drawn: np.ndarray, known: bool) -> Verdict:
+    """ "holds" where the whole 95 % interval is above 0, "reversed" where it is below, else "not resolved".
 
-
-def judge(claim: str, source: str, measured: str, difference: Difference, resamples: Draws) -> Verdict:
-    """ "holds" where the whole 95 % interval is above 0, "reversed" where it is below, else "not resolved"."""
-    low, high = interval([difference(seeds, pairs) for seeds, pairs in resamples])
-    outcome: Outcome = "holds" if low > 0 else "reversed" if high < 0 else "not resolved"
-    return Verdict(claim, source, measured, outcome, difference(None, None), low, high)
+    known: whether the scatter of the trainings is in `drawn`; if not, nothing is resolved."""
+    low, high = interval(drawn)
+    outcome: Outcome = "not resolved"
+    if known:
+        outcome = "holds" if low > 0 else "reversed" if high < 0 else outcome
+    return Verdict(claim, source, measured, outcome, difference, low, high)

@@ -8,41 +8,49 @@ from pathlib import Path
 from .directions import Curves, Seeds
 from .measure import METRICS, Values, stack, statistic
 
-PANELS = ("mIoU", "colour", "top5")
+PANELS = {
+    "mIoU": "control: mIoU",
+    "colour": "identity: colour correlation",
+    "top5": "identity: retrieval, top-5",
+}
 STYLES = {"full": ("full method", "tab:blue"), "naive": ("naive joint training", "tab:orange")}
 
 
-def plot(curves: Curves, references: Mapping[str, Values], path: Path) -> None:
-    """One panel per metric: mean of the seeds, their spread as a band, each seed as a dot; dashed: real clips."""
+def plot(curves: Curves, real: Values, shuffled: Values, path: Path) -> None:
+    """One panel per metric: a line through the mean of the seeds, a band for their spread, each seed as a dot.
+
+    Args:
+        curves: row -> step -> seeds; step 0 is the row "untrained".
+        real: of real clips through the decoder, the ceiling. shuffled: against other pairs' boxes, the floor of mIoU.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     start = curves.get("untrained", {}).get(0, {})
-    for axes, metric in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    for axes, (metric, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for name, (label, colour) in STYLES.items():
-            steps: Mapping[int, Seeds] = {**({0: start} if start else {}), **curves.get(name, {})}
-            if not any(step for step in steps):
+            measured = curves.get(name, {})
+            if not measured:
                 continue
+            steps: Mapping[int, Seeds] = {0: start, **measured} if start else measured
             by_seed = {step: [statistic(metric, stack([v])) for v in steps[step].values()] for step in sorted(steps)}
-            at = list(by_seed)
-            axes.plot(at, [sum(values) / len(values) for values in by_seed.values()], color=colour, label=label)
+            means = [sum(values) / len(values) for values in by_seed.values()]
             low, high = [min(v) for v in by_seed.values()], [max(v) for v in by_seed.values()]
-            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(list(by_seed), means, color=colour, label=label)
+            axes.fill_between(list(by_seed), low, high, color=colour, alpha=0.2, linewidth=0)
             for step, values in by_seed.items():
                 axes.plot([step] * len(values), values, ".", color=colour)
-        for name, values in references.items():
-            axes.axhline(statistic(metric, stack([values])), color="grey", linestyle="--", linewidth=1)
-            axes.annotate(name, (0.99, statistic(metric, stack([values]))), xycoords=("axes fraction", "data"),
-                          ha="right", va="bottom", fontsize=7, color="grey")  # fmt: skip
-        axes.set_title({"mIoU": "control: mIoU", "colour": "identity: colour correlation",
-                        "top5": "identity: retrieval, top-5"}[metric])  # fmt: skip
+        ceiling = statistic(metric, stack([real]))
+        axes.axhline(ceiling, color="grey", linestyle="--", linewidth=1, label="real clips through the decoder")
+        if metric == "mIoU":
+            floor = statistic(metric, stack([shuffled]))
+            axes.axhline(floor, color="grey", linestyle=":", linewidth=1, label="real clips, other pairs' boxes")
+        axes.set_title(title)
         axes.set_xlabel("training steps")
         axes.set_ylabel(METRICS[metric].heading)
         axes.grid(alpha=0.3)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    if handles:
-        figure.axes[0].legend(handles, labels)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -101,7 +101,7 @@ def draws(seeds: int, pairs: int, redraw_seeds: bool = True) -> Draws:
     ]
 
 
-def interval(drawn: list[float]) -> tuple[float, float]:
+def interval(drawn: list[float] | Array) -> tuple[float, float]:
     """The 95 % percentile interval."""
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)

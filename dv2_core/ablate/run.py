@@ -12,7 +12,7 @@ from ..evaluate.engine import PACK
 from . import measure, table
 from .directions import verdicts
 from .figure import plot
-from .jobs import DECODED, REFERENCES, Job, exported_step, jobs_of, reference_file, results, run
+from .jobs import DECODED, REFERENCES, SHUFFLED, Job, exported_step, jobs_of, reference_file, results, run
 from .rows import PROTOCOLS, ROWS, UNTRAINED, named
 from .study import Study
 
@@ -100,9 +100,9 @@ def report(study: Study) -> str:
         for row in (UNTRAINED, *ROWS)
         if (step := study.checkpoints(row)[-1]) in found.get(row.name, {})
     ]
-    if DECODED not in references or not lines:
+    if len(references) < len(REFERENCES) or not lines:
         return "There are no results yet."
-    plot(found, references, study.out / "figure.png")
+    plot(found, references[DECODED], references[SHUFFLED], study.out / "figure.png")
     judged = verdicts(found, references[DECODED], study.steps)
     return table.write(
         study.out, lines, [table.reference_line(*one) for one in references.items()], judged, study.settings()

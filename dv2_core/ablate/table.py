@@ -132,5 +132,7 @@ subject; background change: what moves from frame to frame outside the
 boxes (0: still, as the world's backgrounds are). The paper's
 columns are other metrics on other data: compare directions, never values."""
 
-VERDICT_NOTES = """Difference of the two rows, paired bootstrap over seeds and pairs. "holds" and "reversed": the whole
-interval lies on one side of 0. With this many questions at 95 %, about one of twenty is settled by chance alone."""
+VERDICT_NOTES = """Difference of the two rows, over their common seeds. Interval: bootstrap over pairs, redrawn together
+for both rows, plus the scatter of trainings by their seed, drawn from all rows together. "holds" and "reversed": the
+whole interval lies on one side of 0; with one seed, or with too few rows to know that scatter, nothing is resolved.
+With this many questions at 95 %, about one of twenty is settled by chance alone."""

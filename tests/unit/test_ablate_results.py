@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from dv2_core.ablate import measure, table
-from dv2_core.ablate.directions import DIRECTIONS, ORDERS, Direction, Order, compare, compare_order, verdicts
+from dv2_core.ablate.directions import (
+    DIRECTIONS,
+    ORDERS,
+    Direction,
+    Order,
+    Scatter,
+    Verdict,
+    compare,
+    compare_order,
+    verdicts,
+)
 from dv2_core.ablate.figure import plot
 from dv2_core.ablate.measure import METRICS, Values, draws, stack, statistic
 from dv2_core.ablate.rows import ROWS, UNTRAINED, Row
@@ -38,63 +48,104 @@ def seeds(level: float, spread: float = 0.0) -> dict[int, Values]:
 CLAIM = Direction("a is more", "here", "mIoU", "a", "b")
 
 
+def results(
+    a: dict[int, Values], b: dict[int, Values], spread: float = 0.002
+) -> dict[str, dict[int, dict[int, Values]]]:
+    """Rows a and b at step 9, and four others whose seeds differ by about `spread`."""
+    rng = np.random.default_rng(7)
+    others = {f"other {n}": {9: seeds(0.5, spread * rng.standard_normal())} for n in range(4)}
+    return {"a": {9: a}, "b": {9: b}, **others}
+
+
+def judged(curves: dict[str, dict[int, dict[int, Values]]]) -> Verdict:
+    return compare(CLAIM, curves, 9, Scatter(curves, 9))
+
+
 def test_a_difference_in_the_claims_direction_holds_and_the_other_way_round_is_reversed() -> None:
-    curves = {"a": {9: seeds(0.7)}, "b": {9: seeds(0.5)}}
-    verdict = compare(CLAIM, curves, 9)
+    verdict = judged(results(seeds(0.7), seeds(0.5)))
     assert verdict.outcome == "holds" and verdict.difference == pytest.approx(0.2, abs=0.02)
     assert verdict.low is not None and verdict.high is not None and 0 < verdict.low < 0.2 < verdict.high < 0.3
-    assert compare(CLAIM, {"a": curves["b"], "b": curves["a"]}, 9).outcome == "reversed"
+    assert judged(results(seeds(0.5), seeds(0.7))).outcome == "reversed"
 
 
-def test_a_difference_smaller_than_its_scatter_is_not_resolved() -> None:
-    curves = {"a": {9: {0: values(0.505, 1, 0.2)}}, "b": {9: {0: values(0.5, 2, 0.2)}}}
-    assert compare(CLAIM, curves, 9).outcome == "not resolved"
+def test_a_difference_smaller_than_the_scatter_of_the_pairs_is_not_resolved() -> None:
+    a, b = ({seed: values(level, seed + first, 0.2) for seed in (0, 1)} for level, first in ((0.505, 1), (0.5, 3)))
+    assert judged(results(a, b)).outcome == "not resolved"
+
+
+def test_a_difference_smaller_than_the_scatter_of_the_seeds_is_not_resolved_though_both_seeds_have_it() -> None:
+    a, b = seeds(0.53), seeds(0.5)
+    assert judged(results(a, b, spread=0.001)).outcome == "holds"
+    assert judged(results(a, b, spread=0.1)).outcome == "not resolved"
 
 
 def test_two_seeds_that_disagree_leave_a_direction_unresolved() -> None:
-    curves = {"a": {9: {0: values(0.9, 1), 1: values(0.4, 2)}}, "b": {9: seeds(0.5)}}
-    assert compare(CLAIM, curves, 9).outcome == "not resolved"
+    assert judged(results({0: values(0.9, 1), 1: values(0.4, 2)}, seeds(0.5))).outcome == "not resolved"
+
+
+def test_one_seed_or_two_rows_resolve_nothing() -> None:
+    curves = results(seeds(0.9), seeds(0.5))
+    one_seed = {name: {9: {0: steps[9][0]}} for name, steps in curves.items()}
+    assert judged(one_seed).outcome == "not resolved" and judged(one_seed).difference == pytest.approx(0.4, abs=0.02)
+    assert judged({name: curves[name] for name in ("a", "b")}).outcome == "not resolved"
 
 
 def test_only_seeds_that_both_rows_have_are_compared() -> None:
-    curves = {"a": {9: {0: values(0.9, 1), 1: values(0.6, 2)}}, "b": {9: {1: values(0.5, 2)}}}
-    verdict = compare(CLAIM, curves, 9)
-    assert verdict.difference == pytest.approx(0.1, abs=1e-6) and verdict.outcome == "holds"
+    verdict = judged(results({0: values(0.9, 1), 1: values(0.6, 2)}, {1: values(0.5, 2)}))
+    assert verdict.difference == pytest.approx(0.1, abs=1e-6)
 
 
 def test_a_row_without_results_at_the_last_step_is_not_measured() -> None:
-    verdict = compare(CLAIM, {"a": {9: seeds(0.7)}, "b": {5: seeds(0.5)}}, 9)
-    assert verdict.outcome == "not measured" and verdict.difference is None
+    curves = {**results(seeds(0.7), seeds(0.5)), "b": {5: seeds(0.5)}}
+    assert judged(curves).outcome == "not measured" and judged(curves).difference is None
 
 
 def test_differences_are_paired_so_a_shared_scatter_of_the_pairs_cancels() -> None:
     scatter = np.random.default_rng(5).standard_normal(PAIRS)
-    high, low = values(0.5, 1, 0.0), values(0.5, 1, 0.0)
-    high["mIoU"], low["mIoU"] = 0.5 + scatter, 0.49 + scatter
-    verdict = compare(CLAIM, {"a": {9: {0: high}}, "b": {9: {0: low}}}, 9)
-    assert verdict.outcome == "holds" and verdict.low == pytest.approx(0.01)
+    high, low = ({seed: {**values(0.5, seed), "mIoU": level + scatter} for seed in (0, 1)} for level in (0.6, 0.4))
+    verdict = judged(results(high, low))
+    assert verdict.outcome == "holds" and verdict.low is not None and verdict.low > 0.15
+
+
+def test_rows_that_sample_from_the_same_weights_need_no_scatter_of_trainings() -> None:
+    direction = Direction("kept is more", "here", "mIoU", "full", "uncond-none")
+    curves = {"full": {9: seeds(0.7)}, "uncond-none": {9: seeds(0.6)}}
+    assert compare(direction, curves, 9, Scatter(curves, 9)).outcome == "holds"
+
+
+def test_the_scatter_of_trainings_is_what_row_and_seed_leave_over() -> None:
+    rng = np.random.default_rng(3)
+    rests = 0.01 * rng.standard_normal((40, 2))
+    curves = {
+        str(row): {
+            9: {seed: {**values(0.5), "mIoU": np.full(PAIRS, row + 5 * seed + rests[row, seed])} for seed in (0, 1)}
+        }
+        for row in range(40)
+    }
+    pool = Scatter(curves, 9).pool("mIoU")
+    assert pool.std() == pytest.approx(0.01, rel=0.2) and abs(pool.mean()) < 1e-9
 
 
 def curve(control: list[float], identity: list[float]) -> dict[int, dict[int, Values]]:
     steps = {}
-    for number, (high, low) in enumerate(zip(control, identity, strict=True), start=1):
-        result = values(low, number)
-        result["mIoU"] = values(high, number)["mIoU"]
-        steps[number] = {0: result}
+    for number, (high, low) in enumerate(zip(control, identity, strict=True), start=7):
+        by_seed = {seed: values(low, number + 10 * seed) for seed in (0, 1)}
+        steps[number] = {seed: {**one, "mIoU": values(high, number)["mIoU"]} for seed, one in by_seed.items()}
     return steps
 
 
 def test_what_reaches_its_end_sooner_is_learned_before_the_other() -> None:
     order = Order("control first", "here", "naive", "mIoU", "top5")
-    start = {0: {0: values(0.1)}}
-    sooner = {"untrained": start, "naive": curve([0.6, 0.8, 0.9], [0.2, 0.3, 0.5])}
-    verdict = compare_order(order, sooner, values(0.95))
+    base = {**results(seeds(0.5), seeds(0.5)), "untrained": {0: {0: values(0.1)}}}
+    sooner = {**base, "naive": curve([0.6, 0.8, 0.9], [0.2, 0.3, 0.5])}
+    verdict = compare_order(order, sooner, values(0.95), Scatter(sooner, 9))
     assert verdict.outcome == "holds" and verdict.difference is not None
     expected = (np.mean([0.6, 0.8, 0.9]) - np.mean([0.2, 0.3, 0.5])) / 0.85
     assert verdict.difference == pytest.approx(expected, abs=0.05)
-    later = {"untrained": start, "naive": curve([0.2, 0.3, 0.5], [0.6, 0.8, 0.9])}
-    assert compare_order(order, later, values(0.95)).outcome == "reversed"
-    assert compare_order(order, {"naive": sooner["naive"]}, values(0.95)).outcome == "not measured"
+    later = {**base, "naive": curve([0.2, 0.3, 0.5], [0.6, 0.8, 0.9])}
+    assert compare_order(order, later, values(0.95), Scatter(later, 9)).outcome == "reversed"
+    del sooner["untrained"]
+    assert compare_order(order, sooner, values(0.95), Scatter(sooner, 9)).outcome == "not measured"
 
 
 def test_every_direction_names_rows_and_metrics_that_exist() -> None:
@@ -145,7 +196,7 @@ def test_the_table_holds_our_values_with_intervals_beside_the_papers(tmp_path: P
     full = next(row for row in ROWS if row.name == "full")
     lines = [table.line(UNTRAINED, {0: values(0.1)}), table.line(full, seeds(0.6, 0.01))]
     references = [table.reference_line("real clips", values(0.9))]
-    curves = {"full": {9: seeds(0.6)}, "mask-1": {9: seeds(0.5)}}
+    curves = {**results(seeds(0.5), seeds(0.5)), "full": {9: seeds(0.6)}, "mask-1": {9: seeds(0.5)}}
     page = table.write(tmp_path, lines, references, verdicts(curves, values(0.9), 9), {"steps": 9})
     head, _, base, ours, real, *_ = [line for line in page.splitlines() if line.startswith("|")]
     assert head.count("|") == base.count("|") == ours.count("|") == real.count("|")
@@ -179,5 +230,5 @@ def test_the_figure_is_drawn_with_one_seed_missing_at_a_step(tmp_path: Path) -> 
         "full": {1: seeds(0.3), 2: {0: values(0.5)}},
         "naive": {1: seeds(0.3), 2: seeds(0.6)},
     }
-    plot(curves, {"real clips": values(0.9)}, tmp_path / "figure.png")
+    plot(curves, values(0.9), values(0.2), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
