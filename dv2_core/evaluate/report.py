@@ -67,12 +67,16 @@ class Bar:
     close: bool = False  # the 95 % interval holds both answers
 
 
-def bars(values: Table, probes: Probes) -> list[Bar]:
-    """Every bar that can be judged with the rows there are; the verdict is that of the value, not of its interval."""
+def bars(values: Table, probes: Probes, gallery: int) -> list[Bar]:
+    """Every bar that can be judged with the rows there are; the verdict is that of the value, not of its interval.
+
+    Retrieval has a bar only in full galleries: among fewer subjects it is easier."""
     judged = []
     main = values.get(MAIN.name)
     if main is not None:
         for name, limit in BARS.items():
+            if name in ("top1", "top5") and gallery < BAR_GALLERY:
+                continue
             value, low, high = main[name]
             sign, met = ("<=", value <= limit) if name == "CD" else (">=", value >= limit)
             demand = f"{COLUMNS[name]} {sign} {number(name, limit)}"
@@ -126,7 +130,7 @@ def write(out: Path, rows: Rows, probes: Probes, seeds: Sequence[int], about: di
 
     seeds: the sampling seeds of the main condition's scores. about: the settings and files behind the numbers."""
     values = summary(rows)
-    judged = bars(values, probes)
+    judged = bars(values, probes, about["gallery"])
     parts = [render_table(values)]
     if len(rows.get(MAIN.name, ())) > 1:
         by_seed = dict(zip(seeds, rows[MAIN.name], strict=True))
