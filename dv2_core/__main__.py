@@ -11,7 +11,9 @@ from .evaluate import run as evaluation
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m dv2_core", description="DreamVideo-2: training and evaluation.")
+    parser = argparse.ArgumentParser(
+        prog="python -m dv2_core", description="DreamVideo-2: training, ablations, evaluation."
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     training = verbs.add_parser("train", help="train as a preset or a TOML file says; resumes by itself")
     training.add_argument("config", help="a .toml file, or the name of a preset such as mini or modelscope-448x256")

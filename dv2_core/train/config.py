@@ -196,9 +196,9 @@ def read_toml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"extends is {parent!r} in {path.name}; give one preset's name or one path.")
     beside = path.parent / parent
     base = read_toml(beside if beside.is_file() else config_path(parent), (*above, path.resolve()))
-    # Another kind of data shares no settings with the one it replaces.
-    if values.get("data", {}).get("kind", base.get("data", {}).get("kind")) != base.get("data", {}).get("kind"):
-        base.pop("data")
+    own, inherited = values.get("data"), base.get("data")
+    if isinstance(own, dict) and isinstance(inherited, dict) and own.get("kind") not in (None, inherited.get("kind")):
+        del base["data"]  # another kind of data shares no settings with the one it replaces
     tables = {k: {**base[k], **v} for k, v in values.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
     return {**base, **values, **tables}
 

@@ -14,9 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..checkpoints import diffusers_to_original
-from ..model import fingerprint, read_adapter, save_adapter
+from ..model import UNet3DConfig, fingerprint, read_adapter, save_adapter
 from .config import TrainConfig
-from .data_config import MiniWorldConfig
 from .model import TrainingModel
 
 BASE, TEXT, ADAPTER = (f"dv2-mini-{part}.safetensors" for part in ("base", "text", "adapter"))  # the miniature's files
@@ -29,7 +28,7 @@ TEXT_KEYS = (
 
 def file_name(config: TrainConfig, part: str) -> str:
     """Name of the exported file of a part ("base", "text" or "adapter")."""
-    return f"{'dv2-mini' if isinstance(config.data, MiniWorldConfig) else 'dv2'}-{part}.safetensors"
+    return f"{'dv2' if config.unet == UNet3DConfig.modelscope() else 'dv2-mini'}-{part}.safetensors"
 
 
 def load_initial(model: TrainingModel) -> str:
@@ -118,7 +117,7 @@ def export(model: TrainingModel, folder: Path, base_fingerprint: str, words: lis
             "format": "dreamvideo2-base",
             "dreamvideo2.unet": json.dumps(config.unet.to_dict()),
             "dreamvideo2.prediction": config.adapter.prediction,
-            **({"dreamvideo2.latent": "dv2-mini"} if isinstance(config.data, MiniWorldConfig) else {}),
+            **({"dreamvideo2.latent": "dv2-mini"} if base_name == BASE else {}),
         }
         _save(base, folder / base_name, {**metadata, **notes})
     elif initial.is_dir():

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import parse_flag_from_env, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -78,9 +78,13 @@ class Run:
     def __init__(self, config: TrainConfig, out: Path) -> None:
         self.config, self.out = config, out
         # The others wait while one draws samples.
-        state = PartialState(timeout=timedelta(hours=2))
+        # Without an accelerator accelerate has to be told, or each of several processes would train alone.
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        state = PartialState(cpu=cpu, timeout=timedelta(hours=2))
         accumulate = config.accumulate(state.num_processes)
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_steps=accumulate)
+        self.accelerator = Accelerator(
+            mixed_precision=config.mixed_precision, gradient_accumulation_steps=accumulate, cpu=cpu
+        )
         self.main = self.accelerator.is_main_process
         set_seed(config.seed)
         files.check_initial(config)
