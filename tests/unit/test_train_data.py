@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from dv2_core.model import read_adapter
 from dv2_core.train.cache import Cache
+from dv2_core.train.config import TrainConfig, read_toml
 from dv2_core.train.data import LADDER, Batch, Data, open_data
 from dv2_core.train.data_config import AugmentConfig, ClipsConfig, DataConfig, Draws, MiniWorldConfig
 from dv2_core.train.encoders import VAE, TextEncoder
+from dv2_core.train.loop import train
 from tests.drawn_clips import draw_frames, write_clips, write_manifest, write_video
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -221,13 +224,14 @@ def test_another_model_file_or_caption_recomputes_its_part(copy: Path, encoded: 
 
 
 def test_a_damaged_entry_is_computed_anew_to_the_same_batch(copy: Path, encoded: list) -> None:
-    before = open_data(settings(copy), DRAWS).batch(0)
-    for n, entry in enumerate(sorted((copy / "cache").rglob("*.safetensors"))):
-        content = bytearray(entry.read_bytes())
-        content[-1] ^= 1
-        entry.write_bytes((bytes(content), content[: len(content) // 2], b"")[n % 3])
-    assert same(open_data(settings(copy), DRAWS).batch(0), before)
-    assert encoded
+    every = dataclasses.replace(DRAWS, batch=4)
+    before = open_data(settings(copy), every).batch(0)
+    for damage in (lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: c[: len(c) // 2], lambda c: b""):
+        for entry in (copy / "cache").rglob("*.safetensors"):
+            entry.write_bytes(damage(entry.read_bytes()))
+        assert same(open_data(settings(copy), every).batch(0), before)
+        assert encoded
+        encoded.clear()
 
 
 def test_a_kill_while_writing_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,3 +344,14 @@ def test_a_missing_file_gets_a_sentence(made: Path, name: str) -> None:
     changes = {"manifest": ""} if name == "shards" else {}
     with pytest.raises(ValueError, match="[Tt]here is no .*nowhere"):
         open_data(settings(made, **{**changes, name: "nowhere"}), DRAWS)
+
+
+def test_a_training_on_own_clips_writes_an_adapter_that_names_its_data(
+    made: Path, tiny_toml: Path, tmp_path: Path
+) -> None:
+    values = read_toml(tiny_toml)
+    values["unet"]["context_dim"] = 128
+    values |= {"trains": ["adapter"], "init": "random", "steps": 1, "data": settings(made, workers=1).to_dict()}
+    train(TrainConfig.from_dict(values), tmp_path / "out")
+    _, metadata, _ = read_adapter(tmp_path / "out" / "export" / "dv2-mini-adapter.safetensors")
+    assert metadata["training.data"].startswith("4 clips (1 more held out")
