@@ -112,25 +112,33 @@ class SubjectReference:
             site: tuple(torch.cat([c[site][i].expand(videos, -1, -1) for c in chunks]) for i in (0, 1))
             for site in chunks[0]
         }  # site -> K and V [len(ids) * videos, S, C]
-        weight, boxes = self._weight(x, options, frames, videos), self._boxes(x, options, videos * len(ids))
+        weight, boxes = self._weight(x, options, frames, videos), self._boxes(x, options, videos)
         reference = Reference(self.adapter.ref.model, stacked, weight, boxes)  # type: ignore[arg-type]
         self.prepared = state, reference
         return reference
 
     def _weight(self, x: Tensor, options: dict[str, Any], frames: int, videos: int) -> Tensor | None:
-        """strength * M^ per row of x: [rows, 1, H, W], or None where it is one everywhere."""
-        drop = [uncond == 1 and self.adapter.config.ref_uncond == "drop" for uncond in options["cond_or_uncond"]]
-        if self.masks is None and self.strength == 1.0 and not any(drop):
+        """strength * M^ per row of x: [rows, 1, H, W], or None where it is one everywhere.
+
+        A branch that drops the subject has weight 0, and one that drops the boxes M^ = 1, as in training.
+        """
+        config, uncond = self.adapter.config, [flag == 1 for flag in options["cond_or_uncond"]]
+        if self.masks is None and self.strength == 1.0 and not (any(uncond) and config.ref_uncond == "drop"):
             return None
         masks = torch.ones(frames, 1, *x.shape[2:]) if self.masks is None else window_rows(self.masks, options)
-        weight = (self.strength * blended_mask(masks, self.lambda_m)).to(x.device, torch.float32)
-        return torch.cat([weight * (0.0 if dropped else 1.0) for dropped in drop for _ in range(videos)])
+        cond = (self.strength * blended_mask(masks, self.lambda_m)).to(x.device, torch.float32)
+        other = torch.full_like(cond, self.strength) if config.motion_uncond == "drop" else cond
+        other = torch.zeros_like(cond) if config.ref_uncond == "drop" else other
+        return torch.cat([other if flag else cond for flag in uncond for _ in range(videos)])
 
     def _boxes(self, x: Tensor, options: dict[str, Any], videos: int) -> Tensor | None:
         """The boxes' coordinate frames per row of x, [rows, 4], where the adapter looks at them."""
-        if self.masks is None or self.adapter.config.ref_position == "none":
+        config = self.adapter.config
+        if self.masks is None or config.ref_position == "none":
             return None
-        return box_frames(window_rows(self.masks, options)).to(x.device).repeat(videos, 1)
+        cond = box_frames(window_rows(self.masks, options)).to(x.device)
+        other = torch.zeros_like(cond) if config.motion_uncond == "drop" else cond
+        return torch.cat([other if flag == 1 else cond for flag in options["cond_or_uncond"] for _ in range(videos)])
 
     def _keys_values(self, model: Any, text: Tensor, sigma: Tensor, options: dict[str, Any]) -> KeyValues:
         dtype, device = compute_dtype(model), sigma.device

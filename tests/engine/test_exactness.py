@@ -36,18 +36,25 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
     return base.eval(), module.eval(), encoder.eval(), tokenizer
 
 
-@pytest.mark.parametrize(("family", "prediction"), [("tiny", "eps"), ("tiny", "v"), ("lite", "v"), ("placed", "v"), ("sd", "eps")])
+@pytest.mark.parametrize(
+    ("family", "prediction"),
+    [("tiny", "eps"), ("tiny", "v"), ("lite", "v"), ("placed", "v"), ("no boxes", "v"), ("sd", "eps")],
+)
 def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, family: str, prediction: str) -> None:
-    """ "lite": every part of the adapter replaced by its smaller variant. "placed": hidden states and box positions.
-
-    "sd": all four levels of the full size, two blocks each, and Stable Diffusion's latents, which are scaled.
+    """ "lite": every part of the adapter replaced by its smaller variant. "placed": hidden states and box positions;
+    "no boxes": the same, with the boxes dropped in the unconditional branch. "sd": all four levels of the full size, two
+    blocks each, and Stable Diffusion's latents, which are scaled.
     """
     core = lab.pack("dv2_core.model")
     ddim_sample = lab.pack("dv2_core.diffusion").ddim_sample
     names, scale = (lab.BASE, lab.TEXT, lab.VAE), 1.0
     if family == "sd":
         names, scale = (lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE), 0.18215
-    adapter_name = {"tiny": lab.ADAPTER, "lite": lab.LITE_ADAPTER, "placed": lab.PLACED_ADAPTER, "sd": lab.SD_ADAPTER}[family]
+    if family == "no boxes":
+        adapter_name = lab.relabel(lab.PLACED_ADAPTER, "no-boxes.safetensors", {"motion_uncond": "drop"})
+    else:
+        adapters = {"tiny": lab.ADAPTER, "lite": lab.LITE_ADAPTER, "placed": lab.PLACED_ADAPTER, "sd": lab.SD_ADAPTER}
+        adapter_name = adapters[family]
     unet, adapter, encoder, tokenizer = plain(lab, names[0], adapter_name, names[1])
     frames, cfg, steps = lab.FRAMES, 2.5, 4
     masks = lab.masks()[:, None]
@@ -58,13 +65,19 @@ def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, famil
         context = encoder(texts).last_hidden_state  # [2, 16, D]
         subject = scale * pca.encode(lab.subject().movedim(-1, 1)).expand(2, -1, -1, -1)
         features = core.subject_features(unet, subject, torch.zeros(2), context, adapter.config.ref_features)
-        weight = core.blended_mask(masks, adapter.config.lambda_m).repeat(2, 1, 1, 1)
-        boxes = lab.pack("dv2_core.model.position").box_frames(masks).repeat(2, 1)
+        in_both = 0.0 if family == "no boxes" else 1.0  # of the boxes: whether the unconditional branch sees them
+        weight = core.blended_mask(masks, adapter.config.lambda_m)
+        weight = torch.cat([weight, in_both * weight + 1.0 - in_both])
+        boxes = lab.pack("dv2_core.model.position").box_frames(masks)
+        boxes = torch.cat([boxes, in_both * boxes])
         reference = core.Reference(adapter.ref, adapter.ref.keys_values(features), weight, boxes)
 
         def predict(x: torch.Tensor, t: int) -> torch.Tensor:
             x, times = x.repeat(2, 1, 1, 1), torch.full((2,), float(t))
             control = adapter.motion(x, masks.repeat(2, 1, 1, 1), times, context, frames)
+            control = {
+                name: [torch.cat([r[:frames], in_both * r[frames:]]) for r in rows] for name, rows in control.items()
+            }
             options = {"patches": core.reference_patches(), "dv2_reference": reference}
             cond, uncond = unet(x, times, context, frames, control, options).chunk(2)
             return uncond + cfg * (cond - uncond)
