@@ -13,7 +13,11 @@ PANELS = {
     "colour": "identity: colour correlation",
     "top5": "identity: retrieval, top-5",
 }
-STYLES = {"full": ("full method", "tab:blue"), "naive": ("naive joint training", "tab:orange")}
+STYLES = {
+    "full": ("full method", "tab:blue"),
+    "naive": ("naive joint training", "tab:orange"),
+    "box-position": ("full method and places in the box", "tab:green"),
+}
 
 
 def plot(curves: Curves, real: Values, shuffled: Values, path: Path) -> None:
