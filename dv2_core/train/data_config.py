@@ -164,6 +164,8 @@ class ClipsConfig(DataConfig):
         return self.width, self.height
 
 
+TYPES = {"int": (int, "a whole number"), "float": ((int, float), "a number"), "str": (str, "text")}
+
 KINDS: dict[str, type[DataConfig]] = {c.kind: c for c in (MiniWorldConfig, ClipsConfig)}
 
 
@@ -178,6 +180,10 @@ def _from_table(cls: type[Any], values: Mapping[str, Any], table: str) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"unknown setting {unknown} in {table}; known are {sorted(known)}.")
+    for name, value in values.items():
+        kind = str(known[name].type)
+        if kind in TYPES and (isinstance(value, bool) or not isinstance(value, TYPES[kind][0])):
+            raise ValueError(f"{name} is {value!r} in {table}; it must be {TYPES[kind][1]}.")
     try:
         return cls(**values)
     except TypeError as error:  # a required setting is missing

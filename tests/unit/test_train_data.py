@@ -323,6 +323,8 @@ def test_a_held_out_video_is_in_no_training_clip(made: Path, tmp_path: Path) -> 
         ({"shards": "s.tar"}, "either manifest .* or shards"),
         ({"width": 450}, "data.width is 450; it must be a multiple of 8"),
         ({"held_out": 0}, "data.held_out is 0"),
+        ({"width": "448"}, "width is '448' in data .*; it must be a whole number"),
+        ({"fps": True}, "fps is True in data .*; it must be a number"),
         ({"workers": -1}, "data.workers is -1"),
     ],
 )
