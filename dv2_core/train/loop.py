@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import parse_flag_from_env, set_seed
+from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env, set_seed
 from torch import Tensor
 from tqdm import tqdm
 
@@ -81,9 +81,10 @@ class Run:
         # Without an accelerator accelerate has to be told, or each of several processes would train alone.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         state = PartialState(cpu=cpu, timeout=timedelta(hours=2))
-        accumulate = config.accumulate(state.num_processes)
+        # As a plug-in, because a number would yield to what the launcher was once configured with.
+        accumulate = GradientAccumulationPlugin(config.accumulate(state.num_processes), sync_with_dataloader=False)
         self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, gradient_accumulation_steps=accumulate, cpu=cpu
+            mixed_precision=config.mixed_precision, gradient_accumulation_plugin=accumulate, cpu=cpu
         )
         self.main = self.accelerator.is_main_process
         set_seed(config.seed)

@@ -1,6 +1,7 @@
 """What one sees of a training: log, validation, samples, report, dry run. None of it changes the training."""
 
 import dataclasses
+import gc
 import json
 import sys
 from pathlib import Path
@@ -13,12 +14,12 @@ import torch
 from PIL import Image
 
 from dv2_core.__main__ import main
+from dv2_core.train import dry_run
 from dv2_core.train.checkpoint import Checkpoints
 from dv2_core.train.config import TrainConfig
 from dv2_core.train.data import LADDER
-from dv2_core.train.dry_run import dry_run
 from dv2_core.train.log import RunLog, read_log
-from dv2_core.train.loop import train
+from dv2_core.train.loop import Run, train
 from dv2_core.train.report import write_report
 
 
@@ -58,15 +59,32 @@ def test_validation_tells_in_and_out_of_the_boxes_at_every_timestep_of_the_ladde
         assert row["loss"] > row["mse"]  # lambda_L is 2
 
 
-def test_the_same_weights_validate_to_the_same_figures_whatever_the_seed(
-    tiny_config: TrainConfig, tmp_path: Path
+def test_the_same_weights_validate_to_the_same_figures_at_every_time_and_for_every_seed(
+    watched: Path, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
-    figures = []
+    still = dataclasses.replace(tiny_config, init=str(watched / "export"), steps=2, lr=1e-30, validate_steps=1)
     for seed in (0, 5):
-        config = dataclasses.replace(tiny_config, validate_steps=1, steps=1, lr=1e-30, seed=seed)
-        train(config, tmp_path / str(seed))
-        figures.append(rows_of(tmp_path / str(seed), "validation")[0]["outside"])
-    assert figures[0] == pytest.approx(figures[1], rel=0.2)  # a new network predicts nothing, so the target decides
+        train(dataclasses.replace(still, seed=seed), tmp_path / str(seed))
+    rows = rows_of(tmp_path / "0", "validation") + rows_of(tmp_path / "5", "validation")
+    assert len(rows) == 4 and rows_of(tmp_path / "0", "train")[0]["mse"] != rows_of(tmp_path / "5", "train")[0]["mse"]
+    for row in rows:
+        assert [row[k] for k in ("loss", "inside", "outside")] == pytest.approx(
+            [rows[0][k] for k in ("loss", "inside", "outside")], rel=1e-6
+        )
+
+
+def test_validation_and_samples_leave_no_tensor_behind(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    run = Run(dataclasses.replace(tiny_config, sample_steps=1), tmp_path)
+    run.validate()
+    run.export()
+    before = tensors()
+    run.validate()
+    run.export()
+    assert tensors() == before and run.model.training
 
 
 def test_samples_are_a_sheet_with_boxes_and_a_video_that_plays(watched: Path, tiny_config: TrainConfig) -> None:
@@ -130,14 +148,20 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert not out.exists()
 
 
-def test_a_dry_run_counts_activations_and_names_the_files_that_are_missing(tiny_config: TrainConfig) -> None:
-    from dv2_core.train.dry_run import work
+def test_a_dry_run_knows_what_gradient_checkpointing_saves_and_costs(tiny_config: TrainConfig) -> None:
+    plain, recomputed = (dry_run.work(tiny_config, 1000, 16, recompute) for recompute in (False, True))
+    assert recomputed.activations < 0.7 * plain.activations
+    assert 1.1 * plain.flops < recomputed.flops < 1.5 * plain.flops
 
-    plain, recomputed = (work(tiny_config, 1000, 16, recompute) for recompute in (False, True))
-    assert recomputed.activations < plain.activations and recomputed.flops > plain.flops > 1e7
+
+def test_a_dry_run_names_the_files_that_are_missing(tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run, "work", lambda *_: dry_run.Work(10**15, 2**34))  # more than a CPU is asked to run
     data = dataclasses.replace(tiny_config.data, atlas="no/atlas.safetensors")  # type: ignore[call-arg]
-    text = dry_run(dataclasses.replace(tiny_config, data=data, init="no/base.safetensors"))
-    assert text.count("PROBLEM: ") == 2 and "no/base.safetensors" in text and "atlas" in text
+    config = dataclasses.replace(tiny_config, data=data, init="no/base.safetensors", total_batch=16)
+    text = dry_run.dry_run(config, processes=2)
+    assert text.count("PROBLEM: ") == 2 and "no/base.safetensors" in text and "no/atlas.safetensors" in text
+    assert "16 clips = 2 processes x 4 passes x batch 2" in text and "8e+03 TFLOP" in text
+    assert "not measured" in text and "16.0" in text
 
 
 def test_a_command_that_cannot_work_says_why_in_one_line(tmp_path: Path) -> None:
