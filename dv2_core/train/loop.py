@@ -111,7 +111,8 @@ class Run:
         self.log = RunLog(out, self.step) if self.main else None
         if self.main:
             (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
-        self.saved_step, self.saved_at = self.step, time.monotonic()
+        self.exported_step, self.saved_step = self.step, self.step if state is not None else -1
+        self.saved_at = time.monotonic()
         self.logged_step, self.logged_at = self.step, time.monotonic()
 
     def resume(self, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
@@ -192,6 +193,7 @@ class Run:
 
     def export(self) -> None:
         """The averaged weights as files for the nodes and, if the config wants them, sample videos made with them."""
+        self.exported_step = self.step
         if self.log is None:
             return
         notes = files.describe(self.config, self.step, self.data.size.description)
@@ -237,6 +239,7 @@ class Run:
         """After the last step, or the one in which a signal came: save what is not saved yet."""
         if self.saved_step != self.step:
             self.save()
+        if self.exported_step != self.step:
             self.export()
         if self.log is not None:
             self.log.close()

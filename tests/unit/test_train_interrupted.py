@@ -150,7 +150,7 @@ def test_a_signal_ends_after_the_step_with_everything_saved(
     monkeypatch.setattr(Run, "write_figures", interrupted)
     handler = signal.getsignal(number)
     with pytest.raises(SystemExit) as stopped:
-        train(tiny_config, tmp_path)
+        train(dataclasses.replace(tiny_config, save_steps=1), tmp_path)
     assert stopped.value.code == 128 + number and signal.getsignal(number) == handler
     assert f"{number.name}: stopped after step 2 of 4" in capsys.readouterr().out
     assert state_of(tmp_path)["step"] == 2 and len(losses(tmp_path)) == 2
