@@ -42,8 +42,8 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
 )
 def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, family: str, prediction: str) -> None:
     """ "lite": every part of the adapter replaced by its smaller variant. "placed": hidden states and box positions;
-    "no boxes": the same, with the boxes dropped in the unconditional branch. "sd": all four levels of the full size, two
-    blocks each, and Stable Diffusion's latents, which are scaled.
+    "no boxes": the same, with the boxes dropped in the unconditional branch. "sd": all four levels of the full size,
+    two blocks each, and Stable Diffusion's latents, which are scaled.
     """
     core = lab.pack("dv2_core.model")
     ddim_sample = lab.pack("dv2_core.diffusion").ddim_sample
