@@ -100,11 +100,11 @@ class TransformerBlock(nn.Module):
         extra = {k: v for k, v in options.items() if k not in ("patches", "patches_replace")}
         # One dictionary per block, as in ComfyUI: an input patch may leave something in it for an output patch.
         extra |= {"n_heads": self.heads, "dim_head": self.head_dim, "attn_precision": None}
-        extra["hidden_states"] = x  # not in ComfyUI's protocol: reference attention may look at what z is added to
+        extra["dv2_hidden_states"] = x  # beside the protocol: reference attention may look at what z is added to
         x = x + self._attend("attn1", self.attn1, self.norm1(x), None, options, extra)
         for patch in options.get("patches", {}).get("middle_patch", ()):
             x = patch(x, extra)
-        extra["hidden_states"] = x
+        extra["dv2_hidden_states"] = x
         x = x + self._attend("attn2", self.attn2, self.norm2(x), context, options, extra)
         return x + self.ff(self.norm3(x))
 

@@ -127,7 +127,7 @@ class ReferenceAttentions(nn.Module):
                  options: dict[str, Any]) -> Tensor:  # fmt: skip
         """Unmasked Attention(...) at one site. z [B * F, N, C], the layer's own output -> [B * F, N, C]."""
         if self.features == "hidden":
-            z = z + options["hidden_states"]
+            z = z + options["dv2_hidden_states"]
         return self._sites[site](self._seen(z), *keys_values[site], where, self.attention, options)
 
     def _seen(self, z: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ def subject_features(unet: UNet3D, latent: Tensor, timesteps: Tensor, context: T
 
     def recorder(attn: str) -> Any:
         def record(z: Tensor, extra_options: dict[str, Any]) -> Tensor:
-            seen = z + extra_options["hidden_states"] if kind == "hidden" else z
+            seen = z + extra_options["dv2_hidden_states"] if kind == "hidden" else z
             features[(*extra_options["block"], attn)] = seen.unflatten(1, extra_options["activations_shape"][2:])
             return z
 

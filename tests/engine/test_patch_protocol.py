@@ -32,7 +32,9 @@ class Recorder:
             *values, options = args
             kept = tuple(v.clone() if isinstance(v, Tensor) else v for v in values)
             # The list of patches itself holds this recorder's own functions.
-            own = {k: v for k, v in options.items() if k not in ("patches", "patches_replace")}
+            # The hidden states are an addition under a name of our own, which other patches do not look at.
+            left_out = ("patches", "patches_replace", "dv2_hidden_states")
+            own = {k: v for k, v in options.items() if k not in left_out}
             self.calls.append((name, kept, {k: list(v) if isinstance(v, list) else v for k, v in own.items()}))
             return change(*args)
 

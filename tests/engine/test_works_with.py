@@ -237,9 +237,9 @@ def test_regional_prompts_have_their_own_text_in_the_subjects_pass(
     reference, texts = lab.pack("nodes.host.reference"), []
     features = reference.subject_features
 
-    def recorded(unet: Any, latent: Any, time: Any, text: torch.Tensor, options: Any = None) -> Any:
+    def recorded(unet: Any, latent: Any, time: Any, text: torch.Tensor, *others: Any) -> Any:
         texts.append(text)
-        return features(unet, latent, time, text, options)
+        return features(unet, latent, time, text, *others)
 
     monkeypatch.setattr(reference, "subject_features", recorded)
     (other,) = lab.call("CLIPTextEncode", clip=ready.base.clip, text="a blue dog")
