@@ -120,7 +120,7 @@ class ReferenceAttentions(nn.Module):
         return tuple(self._sites)
 
     def keys_values(self, features: Features) -> KeyValues:
-        """Project the subject's features [B, S, C] once; they serve every frame and (with a fixed t) every step."""
+        """Keys and values [B, h * w, C] per site; they serve every frame and (with a fixed t) every step."""
         return {site: module.keys_values(self._seen(features[site])) for site, module in self._sites.items()}
 
     def residual(self, site: Site, z: Tensor, keys_values: KeyValues, where: Tensor | None,

@@ -11,12 +11,11 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from ..subject import place_on_canvas
+from ..subject import SUBJECT_SIDE, place_on_canvas
 from .data_config import AugmentConfig
 
 ANGLE = 15.0  # degrees, either way
 FILL = (0.60, 0.95)  # longest side in shorter sides of the canvas
-PLAIN_FILL = 0.82  # that of inference
 COLOUR = 0.15  # change of brightness, contrast, saturation, either way
 CROP = 0.25  # most that is cut off, in sides of the subject
 
@@ -63,5 +62,5 @@ def subject_picture(
         # Premultiplied, so that hidden colours do not bleed into the edge.
         picture = picture.convert("RGBa").rotate(angle, Image.Resampling.BICUBIC, expand=True).convert("RGBA")
     layers = torch.from_numpy(np.array(picture)).float() / 255  # [h, w, 4]
-    placed = place_on_canvas(layers[..., :3], layers[..., 3], *size, fill if chance[4] < config.scale else PLAIN_FILL)
+    placed = place_on_canvas(layers[..., :3], layers[..., 3], *size, fill if chance[4] < config.scale else SUBJECT_SIDE)
     return placed[0].permute(2, 0, 1).contiguous()

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from ..subject import SUBJECT_SIDE
 from .atlas import ALPHA_THRESHOLD, FIXED_COLOURS, Atlas
 from .colour import colour_word, hsv_to_rgb, rotate_hue
 
 BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "cloudy")
 DIRECTIONS = ("left", "right", "up", "down", "still")
 SPLITS = ("train", "test")
-SUBJECT_SIDE = 0.82  # longest side of the subject on its canvas, in canvas sides
 STILL = 6 / 64  # a shorter way from the first to the last box, in frame sides, counts as standing still
 
 
