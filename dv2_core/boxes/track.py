@@ -85,6 +85,27 @@ def clip(boxes: Iterable[Sequence[float]]) -> tuple[Box, ...]:
     return tuple(clipped)
 
 
+def cut(box: Box, width: int, height: int) -> tuple[Box, bool]:
+    """A box that may lie anywhere -> the part of it on a canvas of width x height pixels, and whether to show it.
+
+    Per axis the part is max(start, 0) .. min(end, 1). If that is under half a pixel, the subject counts as outside
+    and is not shown; its stored box is then one pixel thick along this axis, as near as the canvas allows to the
+    middle of the box. So a subject fades in and out at the edge of the canvas instead of leaving a line there.
+    """
+    x1, x2, shown_x = _cut(box[0], box[2], width)
+    y1, y2, shown_y = _cut(box[1], box[3], height)
+    return (x1, y1, x2, y2), shown_x and shown_y
+
+
+def _cut(start: float, end: float, size: int) -> tuple[float, float, bool]:
+    inside_start, inside_end = max(start, 0.0), min(end, 1.0)
+    if (inside_end - inside_start) * size >= 0.5:
+        return inside_start, inside_end, True
+    thick = 1 / size
+    start = min(max((start + end) / 2 - thick / 2, 0.0), 1 - thick)
+    return start, min(start + thick, 1.0), False
+
+
 def lerp(a: Box, b: Box, t: float) -> Box:
     """The box a fraction t (0..1) of the way from a to b; exactly a at 0 and exactly b at 1."""
     if t == 1:
