@@ -1,7 +1,8 @@
 """The box sequence: its value, its sources, its text and socket formats, and its pixels."""
 
 from .interpolate import from_first_and_last, from_first_and_trajectory, from_keyframes, from_masks
-from .keyframes import Keyframe, KeyframePlan, KeyframeTrack
+from .keyframe_track import Keyframe, KeyframeTrack
+from .keyframes import KeyframePlan
 from .parse import from_bounding_boxes, parse_boxes, to_bounding_boxes
 from .plan import BoxPlan
 from .raster import draw_boxes, rasterize
