@@ -84,7 +84,7 @@ class KeyframeTrack:
 
     def __post_init__(self) -> None:
         keys = self.keyframes
-        if not isinstance(keys, Sequence) or len(keys) == 0 or not all(isinstance(key, Keyframe) for key in keys):
+        if not isinstance(keys, Sequence) or not keys or not all(isinstance(key, Keyframe) for key in keys):
             raise ValueError(f"The keyframes are {show(keys)}; give a list of at least one keyframe.")
         for before, after in zip(keys, keys[1:], strict=False):
             if before.frame >= after.frame:
@@ -107,7 +107,7 @@ class KeyframeTrack:
         m_k = (c_{k+1} - c_{k-1}) / (f_{k+1} - f_{k-1}) per frame, one-sided at the ends.
         """
         keys = self.keyframes
-        smooth = self.interpolation == "smooth" and len(keys) > 1
+        smooth = self.interpolation == "smooth" and len(self.keyframes) > 1
         curve = catmull_rom([(key.frame, *centre(key.box)) for key in keys]) if smooth else None
         boxes = [keys[0].box] * min(keys[0].frame, length)
         for a, b in zip(keys, keys[1:], strict=False):
