@@ -31,9 +31,9 @@ class LoadBase(io.ComfyNode):
                                tooltip="Text encoder: OpenCLIP ViT-H for ModelScope (models/text_encoders)."),
                 io.Combo.Input("vae_name", options=files.file_list("vae"),
                                tooltip="VAE: any Stable Diffusion 1.x or 2.x VAE for ModelScope (models/vae)."),
-                io.Combo.Input("prediction", options=["auto", "eps", "v"], default="auto",
+                io.Combo.Input("prediction", options=["auto", "eps", "v", "v_zsnr"], default="auto",
                                tooltip="What the UNet predicts. auto: what the file says, else eps (right for "
-                               "ModelScope and ZeroScope)."),
+                               "ModelScope and ZeroScope). v_zsnr: v with zero terminal SNR."),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )  # fmt: skip

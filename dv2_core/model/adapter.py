@@ -47,7 +47,8 @@ class AdapterConfig:
             plus the encoded hint c_m = 1 - M. The only choice so far.
         ref_uncond: subject in the unconditional branch: "same" (guidance acts on the text alone) or "drop".
         motion_uncond: boxes in the unconditional branch: "same" or "drop".
-        prediction: what the base predicts: "eps" or "v".
+        prediction: what the base predicts: "eps", "v", or "v_zsnr" (v with zero terminal SNR; see
+            :mod:`dv2_core.diffusion.schedule`).
         steps, cfg: recommended sampling (paper: 50 DDIM steps, guidance 9).
         trained: (frames, width, height, fps) of the training clips.
     """
@@ -72,7 +73,7 @@ class AdapterConfig:
     hint: Literal["1-M"] = "1-M"
     ref_uncond: Literal["same", "drop"] = "same"
     motion_uncond: Literal["same", "drop"] = "same"
-    prediction: Literal["eps", "v"] = "eps"
+    prediction: Literal["eps", "v", "v_zsnr"] = "eps"
     steps: int = 50
     cfg: float = 9.0
     trained: tuple[int, int, int, int] = (16, 448, 256, 8)

@@ -81,14 +81,16 @@ class TrainingModel(nn.Module):
     def denoise(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Prediction and target [B * F, C, h, w] for the batch's noise and timesteps."""
         f = batch.latents.shape[0] // batch.timesteps.shape[0]
-        alpha, sigma = (s.repeat_interleave(f, dim=0) for s in signal_and_noise(batch.timesteps))  # [B * F, 1, 1, 1]
+        kind = self.config.adapter.prediction
+        # alpha, sigma [B * F, 1, 1, 1]
+        alpha, sigma = (s.repeat_interleave(f, dim=0) for s in signal_and_noise(batch.timesteps, kind))
         noisy = alpha * batch.latents + sigma * batch.noise
         text = batch.tokens if batch.context is None else batch.context
         assert text is not None
         prediction = self.predict(
             noisy, batch.timesteps, text, batch.subject, batch.masks, batch.keep_ref, batch.keep_motion
         )
-        return prediction, target(self.config.adapter.prediction, batch.latents, batch.noise, alpha, sigma)
+        return prediction, target(kind, batch.latents, batch.noise, alpha, sigma)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Tensor, subject: Tensor, masks: Tensor,
                 keep_ref: Tensor, keep_motion: Tensor) -> Tensor:  # fmt: skip

@@ -57,6 +57,7 @@ class ModelScopeConfig(comfy.supported_models_base.BASE):
     def __init__(self, config: UNet3DConfig, prediction: str, latent_format: Any) -> None:
         self.latent_format = latent_format
         self.prediction = prediction
+        self.sampling_settings = {"zsnr": prediction == "v_zsnr"}
         # The names next to "dreamvideo2" are what ComfyUI's LoRA key map for diffusers names looks for.
         super().__init__({
             "dreamvideo2": config, "in_channels": config.in_channels, "model_channels": config.model_channels,
@@ -119,7 +120,7 @@ def load_base(path: Path, prediction: str) -> Any:
     """Load a base file as a ModelPatcher.
 
     Args:
-        prediction: "auto" (what the file's metadata says, else eps), "eps" or "v".
+        prediction: "auto" (what the file's metadata says, else eps), "eps", "v" or "v_zsnr".
 
     Raises:
         ValueError: the file is not a base of this family; the sentence says what it looks like.

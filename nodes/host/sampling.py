@@ -19,13 +19,16 @@ from ...dv2_core.diffusion.schedule import TRAIN_STEPS, ddim_timesteps
 def ddim_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
     """Sigmas of the original's timesteps (981, 961, ..., 1 for 50 steps), ending at t = 0 and not at sigma = 0.
 
+    A model of zero terminal SNR, by its file or by the core's ModelSamplingDiscrete, starts at t = 999.
+
     With ``denoise`` below 1 the last ``steps`` of ``steps / denoise`` steps, as the core's schedulers do.
     """
     if denoise <= 0.0:
         return torch.FloatTensor([])
     sampling = model.get_model_object("model_sampling")
     total = min(TRAIN_STEPS, max(steps, int(steps / denoise)))
-    times = [*ddim_timesteps(total), 0][-(steps + 1) :]
+    prediction = "v_zsnr" if getattr(sampling, "zsnr", False) else "eps"
+    times = [*ddim_timesteps(total, prediction), 0][-(steps + 1) :]
     return sampling.sigma(torch.tensor(times, dtype=torch.float32, device=sampling.sigmas.device)).cpu()
 
 

@@ -38,7 +38,15 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
 
 @pytest.mark.parametrize(
     ("family", "prediction"),
-    [("tiny", "eps"), ("tiny", "v"), ("lite", "v"), ("placed", "v"), ("no boxes", "v"), ("sd", "eps")],
+    [
+        ("tiny", "eps"),
+        ("tiny", "v"),
+        ("tiny", "v_zsnr"),
+        ("lite", "v"),
+        ("placed", "v"),
+        ("no boxes", "v"),
+        ("sd", "eps"),
+    ],
 )
 def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, family: str, prediction: str) -> None:
     """ "lite": every part of the adapter replaced by its smaller variant. "placed": hidden states and box positions;
@@ -107,11 +115,13 @@ def test_the_sampler_starts_from_the_very_noise_at_any_number_of_steps(lab: Any,
     assert lab.relative_error(out, (noise * float(signal[1] / signal[0])).float()) < 1e-5
 
 
+@pytest.mark.parametrize("prediction", ["eps", "v", "v_zsnr"])
 @pytest.mark.parametrize("steps", [1, 8, 50])
-def test_the_sigmas_node_equals_the_schedule(lab: Any, steps: int) -> None:
-    base = lab.load()
+def test_the_sigmas_node_equals_the_schedule(lab: Any, steps: int, prediction: str) -> None:
+    base = lab.load(prediction)
     (sigmas,) = lab.call("DV2DDIMSigmas", model=base.model, steps=steps, denoise=1.0)
-    assert lab.relative_error(sigmas, lab.pack("dv2_core.diffusion").ddim_sigmas(steps)) < 1e-5
+    expected = lab.pack("dv2_core.diffusion").ddim_sigmas(steps, prediction)
+    assert float((sigmas / expected - 1).abs().max()) < 1e-4
     (half,) = lab.call("DV2DDIMSigmas", model=base.model, steps=steps, denoise=0.5)
     (whole,) = lab.call("DV2DDIMSigmas", model=base.model, steps=2 * steps, denoise=1.0)
     assert torch.equal(half, whole[-(steps + 1) :])

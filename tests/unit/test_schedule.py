@@ -20,11 +20,11 @@ def gaussian_diffusion() -> Any:
     return oracle.GaussianDiffusion(betas=betas, mean_type="eps", var_type="fixed_small", loss_type="mse")
 
 
-def ddim_scheduler(prediction_type: str = "epsilon") -> Any:
+def ddim_scheduler(prediction_type: str = "epsilon", **changes: Any) -> Any:
     """With the scheduler_config.json of text-to-video-ms-1.7b."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(
+    settings: dict[str, Any] = dict(
         num_train_timesteps=1000,
         beta_start=0.00085,
         beta_end=0.012,
@@ -35,6 +35,11 @@ def ddim_scheduler(prediction_type: str = "epsilon") -> Any:
         timestep_spacing="leading",
         prediction_type=prediction_type,
     )
+    return DDIMScheduler(**{**settings, **changes})
+
+
+def zero_snr_scheduler() -> Any:
+    return ddim_scheduler("v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
 def smooth_network(seed: int = 0) -> Callable[[Tensor, int], Tensor]:
@@ -110,6 +115,26 @@ def test_ddim_equals_diffusers(steps: int, prediction: Any) -> None:
     assert relative_error(ddim_sample(network, x, steps, prediction), expected) <= BOUND
 
 
+def test_zero_terminal_snr_equals_diffusers_up_to_the_last_timestep() -> None:
+    """There diffusers has 0, whose sigma is infinite, and ComfyUI a very small number."""
+    ours, expected = alphas_cumprod("v_zsnr").float(), zero_snr_scheduler().alphas_cumprod
+    assert relative_error(ours, expected) <= BOUND
+    assert 0.0 < float(ours[-1]) < 1e-7
+    assert float(alphas_cumprod("v_zsnr")[0]) == pytest.approx(float(alphas_cumprod()[0]), rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 25, 50])  # where they do not divide 1000, diffusers steps past its next timestep
+def test_ddim_of_zero_terminal_snr_starts_at_pure_noise_and_equals_diffusers(steps: int) -> None:
+    network, x, scheduler = smooth_network(), noise(2, 16, 8, 8), zero_snr_scheduler()
+    scheduler.set_timesteps(steps)
+    assert ddim_timesteps(steps, "v_zsnr") == scheduler.timesteps.tolist()
+    expected = x
+    for t in scheduler.timesteps:
+        expected = scheduler.step(network(expected, int(t)), t, expected, eta=0.0).prev_sample
+    # The rest of signal in the first timestep, sqrt(4.9e-8) = 2.2e-4, is all that differs.
+    assert relative_error(ddim_sample(network, x, steps, "v_zsnr"), expected) <= 1e-3
+
+
 def test_ddim_with_guidance_equals_modelscope(gaussian_diffusion: Any) -> None:
     empty, change, x = smooth_network(1), smooth_network(2), noise(2, 16, 8, 8)
     texts = (lambda x, t: empty(x, t) + 0.05 * change(x, t), empty)  # guidance 9 of unlike networks is chaotic
@@ -159,8 +184,10 @@ def test_an_impossible_number_of_steps_is_refused_with_a_sentence(steps: int) ->
         ddim_timesteps(steps)
 
 
-@pytest.mark.parametrize("steps", [999, 501, 334, 51, 1])
-def test_timesteps_never_repeat(steps: int) -> None:
-    times = ddim_timesteps(steps)
+@pytest.mark.parametrize(("steps", "prediction"), [
+    (999, "eps"), (501, "eps"), (334, "eps"), (51, "eps"), (1, "eps"), (501, "v_zsnr"), (334, "v_zsnr"), (1, "v_zsnr"),
+])  # fmt: skip
+def test_timesteps_never_repeat(steps: int, prediction: Any) -> None:
+    times = ddim_timesteps(steps, prediction)
     assert len(times) == len(set(times)) and times == sorted(times, reverse=True)
-    assert bool((ddim_sigmas(steps).diff() < 0).all())
+    assert bool((ddim_sigmas(steps, prediction).diff() < 0).all())
