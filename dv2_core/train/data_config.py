@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
@@ -29,14 +30,15 @@ class AugmentConfig:
     """Changes of the subject image against copy-paste; each is the chance (0..1) that one is made. See ``augment``.
 
     Attributes:
-        mirror: left and right swapped.
+        mirror: left and right swapped. Never, unless asked for: a subject that faces another way than in its clip
+            makes the answer a coin toss at high noise (docs/decisions.md).
         rotate: turned by up to 15 degrees either way.
         scale: 60 to 95 % of the canvas's shorter side instead of 82 %.
         colour: brightness, contrast and saturation changed by up to 15 %.
         crop: up to a quarter of the subject's width or height cut off at one side.
     """
 
-    mirror: float = 0.5
+    mirror: float = 0.0
     rotate: float = 0.5
     scale: float = 0.5
     colour: float = 0.25
@@ -49,7 +51,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(ABC):
     """What every kind of data has. ``DataConfig.from_dict`` picks the kind by the key ``kind``.
 
     Attributes:
@@ -69,9 +71,9 @@ class DataConfig:
             _at_least(self, name, least)
 
     @property
+    @abstractmethod
     def frame_size(self) -> tuple[int, int]:
         """(width, height) of the frames in pixels."""
-        raise NotImplementedError
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> DataConfig:
