@@ -7,14 +7,14 @@ from .nodes.host.files import offer_example_subjects, register_folders
 register_folders()  # before the nodes list their files
 offer_example_subjects()
 
-from .nodes import boxes, load, patch, sample, subject  # noqa: E402
+from .nodes import box_files, box_sources, boxes, editor, load, patch, sample, subject  # noqa: E402
 
 WEB_DIRECTORY = "./web"
 
 
 class DreamVideo2(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for module in (load, subject, boxes, patch, sample) for node in module.NODES]
+        return [node for module in (load, subject, boxes, box_sources, box_files, editor, patch, sample) for node in module.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

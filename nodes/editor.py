@@ -1,0 +1,131 @@
+"""The box editor: boxes drawn on keyframes in the page, as masks, boxes and the keyframe document."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image
+
+from ..dv2_core.boxes import KeyframePlan, from_bounding_boxes, rasterize, to_bounding_boxes
+from ..dv2_core.boxes.plan import BoxPlan
+from .host import compat
+from .subject import size_inputs
+from .types import CATEGORY
+
+UNCONNECTED = object()
+EMPTY = "The box editor is empty: drag a box on its canvas, or connect bounding_boxes to start from."
+BACKGROUND_FRAMES, BACKGROUND_SIDE = 64, 768  # what the page gets to see of a connected video
+
+
+@io.comfytype(io_type="DV2_BOX_DOCUMENT")
+class BoxDocument(io.ComfyTypeIO):
+    """The keyframe document as text; web/js draws the widget for it."""
+
+    Type = str
+
+    class Input(io.WidgetInput):
+        pass
+
+
+def read_document(document: str, length: int) -> KeyframePlan | None:
+    """The plan of a document, None of an empty one. Raises ValueError for a bad one and for another length."""
+    if not document.strip():
+        return None
+    plan = KeyframePlan.from_json(document)
+    if plan.length != length:
+        raise ValueError(
+            f"The boxes are drawn for {plan.length} frames, but length is {length}. In the editor choose 'Stretch' or "
+            f"'Keep timing' to bring them to {length} frames, or set length to {plan.length}."
+        )
+    return plan
+
+
+class BoxEditor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return compat.schema(
+            node_id="DV2BoxEditor",
+            display_name="Box Editor (DreamVideo-2)",
+            category=CATEGORY,
+            description="Draw the subject's box on a few frames; the editor moves it in between. Gives one mask and "
+            "one box per frame.",
+            search_aliases=["bounding box", "keyframes", "trajectory", "motion path", "box path", "bbox editor"],
+            inputs=[
+                io.Int.Input("length", default=8, min=1, max=4096, tooltip="Frames of the video."),
+                *size_inputs(),
+                io.Float.Input("fps", default=8.0, min=0.01, max=1000.0, step=0.01,
+                               tooltip="Frames per second, for playing in the editor and for files."),
+                io.String.Input("track", default="",
+                                tooltip="Id of the track whose masks and boxes are put out; empty: the first."),
+                BoxDocument.Input("document", default="", tooltip="What is drawn, as JSON; the editor writes it."),
+                io.Image.Input("background", optional=True,
+                               tooltip="What to draw on. A loader's file shows at once, others after a run."),
+                compat.bounding_box_input("bounding_boxes", optional=True,
+                                          tooltip="Boxes to start from, seen after a run. What you draw wins."),
+            ],
+            outputs=[
+                io.Mask.Output(display_name="masks", tooltip="1 inside the box, one per frame."),
+                compat.bounding_box_type().Output(display_name="bounding_boxes"),
+                io.String.Output(display_name="keyframes", tooltip="All tracks as a keyframe document (JSON)."),
+                io.Int.Output(display_name="length"),
+            ],
+            is_output_node=True,  # so that a run shows what is connected, with nothing behind the editor yet
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, document: str | None, length: int | None, background: Any = UNCONNECTED,
+                        bounding_boxes: Any = UNCONNECTED) -> bool | str:  # fmt: skip
+        """Checks what is drawn. What is connected is None here: its value is not known yet."""
+        if document is None or length is None:
+            return True
+        try:
+            plan = read_document(document, length)
+        except ValueError as error:
+            return str(error)
+        return True if plan or background is not UNCONNECTED or bounding_boxes is not UNCONNECTED else EMPTY
+
+    @classmethod
+    def execute(cls, length: int, width: int, height: int, fps: float, track: str, document: str,
+                background: torch.Tensor | None = None, bounding_boxes: Any = None) -> io.NodeOutput:  # fmt: skip
+        plan = read_document(document, length)
+        ui: dict[str, Any] = {"dv2_canvas": [{"width": width, "height": height, "length": length, "fps": fps}]}
+        if background is not None:
+            ui["dv2_background"] = save_background(background)
+        if bounding_boxes is not None:
+            seed = from_bounding_boxes(bounding_boxes, width, height, length)
+            start = KeyframePlan.from_plan(BoxPlan((seed,), width, height, fps))
+            ui["dv2_seed"] = [start.to_json()]
+            plan = plan or start
+        if plan is None:
+            return io.NodeOutput(ui=ui, block_execution=EMPTY)
+        plan = KeyframePlan(plan.tracks, width, height, length, fps)
+        boxes = plan.evaluate().track(track)
+        return io.NodeOutput(
+            rasterize(boxes, width, height), to_bounding_boxes(boxes, width, height), plan.to_json(), length, ui=ui
+        )
+
+
+def save_background(frames: torch.Tensor) -> list[dict[str, Any]]:
+    """Up to BACKGROUND_FRAMES of frames [F, H, W, C] as small JPEGs in ComfyUI's temp folder, and where they are."""
+    shown = min(len(frames), BACKGROUND_FRAMES)
+    indices = [round(i * (len(frames) - 1) / max(shown - 1, 1)) for i in range(shown)]
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        "dv2_background", folder_paths.get_temp_directory()
+    )
+    saved = []
+    for i, index in enumerate(indices):
+        pixels = (frames[index, ..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        picture = Image.fromarray(np.ascontiguousarray(pixels), "RGB")
+        picture.thumbnail((BACKGROUND_SIDE, BACKGROUND_SIDE))
+        file = f"{name}_{counter:05}_{i:02}_.jpg"
+        picture.save(os.path.join(folder, file), quality=85)
+        saved.append({"filename": file, "subfolder": subfolder, "type": "temp", "frame": index})
+    return saved
+
+
+NODES: list[Any] = [BoxEditor]

@@ -1,0 +1,281 @@
+// Draws the picture with the boxes of the current frame, ghosts of the others and the path between them.
+
+import { boxToScreen, fit, grip, HANDLES, toScreen } from "./geometry.js";
+import { centre } from "./keyframes.js";
+import { ACCENT, colourOf, diamond, distance, prepare, speedColour, tag } from "./paint.js";
+
+export const CELL = 8; // pixels of a latent cell: what the model sees as one
+const GHOSTS = 3; // frames before and after the current one that onion skin shows
+
+export class Stage {
+  /** Guides, the stroke and the grip in hand; set by the pointer. */
+  overlay = { lines: { x: null, y: null }, stroke: null, hover: null };
+  view = null;
+
+  constructor(canvas, state, background) {
+    Object.assign(this, { canvas, state, background });
+  }
+
+  /** How the canvas lies on the stage now. */
+  measure() {
+    this.view = fit(this.canvas.clientWidth, this.canvas.clientHeight, this.state.canvas);
+    return this.view;
+  }
+
+  draw() {
+    const prepared = prepare(this.canvas);
+    if (!prepared) return;
+    const { context } = prepared;
+    const { state } = this;
+    const view = this.measure();
+    this.#drawCanvas(context, view);
+    if (state.options.cells) this.#drawCells(context, view);
+    state.shown.tracks.forEach((track, index) => index !== state.track && this.#drawOther(context, view, track, index));
+    if (state.activeTrack) this.#drawActive(context, view, state.activeTrack, state.track);
+    this.#drawOverlay(context, view);
+    if (!state.shown.tracks.length && !this.overlay.stroke) this.#invite(context, view);
+  }
+
+  /** What lies under a screen point: { kind: "grip", name } of the active box, "key", "box", or null. */
+  pick(point, radius) {
+    const { state } = this;
+    const view = this.measure();
+    const track = state.activeTrack;
+    if (track && !state.addingTrack) {
+      const name = grip(view, this.boxOf(track), point, radius);
+      if (name) return { kind: "grip", name };
+      for (const key of state.options.onion ? track.keyframes : []) {
+        const [x, y] = toScreen(view, centre(key.box));
+        if (Math.hypot(point[0] - x, point[1] - y) <= radius) return { kind: "key", frame: key.frame };
+      }
+    }
+    for (let index = state.shown.tracks.length - 1; index >= 0; index--) {
+      if (index === state.track || state.addingTrack) continue;
+      if (grip(view, this.boxOf(state.shown.tracks[index]), point, 0) === "move") return { kind: "box", index };
+    }
+    return null;
+  }
+
+  /** The box of a track at the current frame, uncut: what is on the screen and under the pointer. */
+  boxOf(track) {
+    return this.state.evaluated(track).uncut[this.state.frame];
+  }
+
+  #drawCanvas(context, view) {
+    context.fillStyle = "#26282c";
+    context.fillRect(view.x, view.y, view.width, view.height);
+    const picture = this.background.at(this.state.frame, this.state.canvas.fps);
+    if (picture) {
+      context.imageSmoothingQuality = "high";
+      context.drawImage(picture, view.x, view.y, view.width, view.height);
+      context.fillStyle = "rgb(0 0 0 / 18%)"; // boxes stay readable on a bright picture
+      context.fillRect(view.x, view.y, view.width, view.height);
+    } else {
+      this.#lines(context, view, 3, 3, "rgb(255 255 255 / 5%)");
+    }
+    context.strokeStyle = "rgb(255 255 255 / 22%)";
+    context.lineWidth = 1;
+    context.strokeRect(view.x - 0.5, view.y - 0.5, view.width + 1, view.height + 1);
+  }
+
+  #lines(context, view, columns, rows, colour) {
+    context.beginPath();
+    for (let i = 1; i < columns; i++) {
+      context.moveTo(view.x + (view.width * i) / columns, view.y);
+      context.lineTo(view.x + (view.width * i) / columns, view.y + view.height);
+    }
+    for (let i = 1; i < rows; i++) {
+      context.moveTo(view.x, view.y + (view.height * i) / rows);
+      context.lineTo(view.x + view.width, view.y + (view.height * i) / rows);
+    }
+    context.strokeStyle = colour;
+    context.lineWidth = 1;
+    context.stroke();
+  }
+
+  /** The latent grid, and how much of each cell the active box fills: what is left of it for the model. */
+  #drawCells(context, view) {
+    const { state } = this;
+    const { width, height } = state.canvas;
+    const track = state.activeTrack;
+    if (track && state.evaluated(track).visible[state.frame]) {
+      const [x1, y1, x2, y2] = state.evaluated(track).boxes[state.frame]
+        .map((edge, i) => (edge * (i % 2 ? height : width)) / CELL);
+      const share = (cell, low, high) => Math.min(cell + 1, high) - Math.max(cell, low);
+      context.fillStyle = colourOf(state.track);
+      for (let row = Math.floor(y1); row < y2; row++) {
+        for (let column = Math.floor(x1); column < x2; column++) {
+          context.globalAlpha = 0.45 * share(column, x1, x2) * share(row, y1, y2);
+          const [x, y, w, h] = boxToScreen(view, [
+            (column * CELL) / width, (row * CELL) / height,
+            Math.min(((column + 1) * CELL) / width, 1), Math.min(((row + 1) * CELL) / height, 1),
+          ]);
+          context.fillRect(x, y, w, h);
+        }
+      }
+      context.globalAlpha = 1;
+    }
+    if (view.scale * CELL >= 3) this.#lines(context, view, width / CELL, height / CELL, "rgb(255 255 255 / 14%)");
+  }
+
+  #drawOther(context, view, track, index) {
+    const [x, y, width, height] = boxToScreen(view, this.boxOf(track));
+    const colour = colourOf(index);
+    context.globalAlpha = this.state.evaluated(track).visible[this.state.frame] ? 0.75 : 0.35;
+    this.#outline(context, x, y, width, height, colour, 1.5, this.state.evaluated(track).visible[this.state.frame]);
+    tag(context, track.label || `#${track.id}`, x - 0.75, y, colour);
+    context.globalAlpha = 1;
+  }
+
+  #drawActive(context, view, track, index) {
+    const { state } = this;
+    const colour = colourOf(index);
+    const { uncut, visible } = state.evaluated(track);
+    if (state.options.onion) this.#drawGhosts(context, view, track, uncut, colour);
+    if (state.options.onion || state.options.speed) this.#drawPath(context, view, track, uncut, colour);
+    const [x, y, width, height] = boxToScreen(view, uncut[state.frame]);
+    const shown = visible[state.frame];
+    context.globalAlpha = shown ? 0.16 : 0.05;
+    context.fillStyle = colour;
+    context.fillRect(x, y, width, height);
+    context.globalAlpha = shown ? 1 : 0.55;
+    this.#outline(context, x, y, width, height, colour, 2, shown);
+    const name = track.label || `#${track.id}`;
+    tag(context, shown ? name : `${name} hidden`, x - 1, y - 1, colour);
+    context.globalAlpha = 1;
+    if (state.playing || state.tool === "path") return;
+    for (const [u, v] of Object.values(HANDLES)) {
+      const corner = u !== 0.5 && v !== 0.5;
+      if (!corner && Math.min(width, height) <= 40) continue;
+      context.fillStyle = state.keyframe ? ACCENT : colour; // hollow between keyframes: a drag makes one
+      context.strokeStyle = "#101010";
+      context.lineWidth = 1;
+      context.beginPath();
+      context.roundRect(x + u * width - 3.5, y + v * height - 3.5, 7, 7, 1.5);
+      context.fill();
+      context.stroke();
+    }
+  }
+
+  #outline(context, x, y, width, height, colour, line, solid) {
+    context.setLineDash(solid ? [] : [5, 4]);
+    context.lineWidth = line + 2;
+    context.strokeStyle = "rgb(0 0 0 / 40%)"; // dark rim, so that the line shows on any picture
+    context.strokeRect(x, y, width, height);
+    context.lineWidth = line;
+    context.strokeStyle = colour;
+    context.strokeRect(x, y, width, height);
+    context.setLineDash([]);
+  }
+
+  #drawGhosts(context, view, track, uncut, colour) {
+    const { frame } = this.state;
+    context.strokeStyle = colour;
+    context.lineWidth = 1;
+    for (let step = GHOSTS; step >= 1; step--) {
+      context.globalAlpha = 0.3 - 0.07 * step;
+      for (const ghost of [frame - step, frame + step]) {
+        if (uncut[ghost]) context.strokeRect(...boxToScreen(view, uncut[ghost]));
+      }
+    }
+    context.setLineDash([3, 3]);
+    for (const key of track.keyframes) {
+      if (key.frame === frame) continue;
+      const box = boxToScreen(view, key.box);
+      context.globalAlpha = 0.6;
+      context.strokeRect(...box);
+      context.fillStyle = colour;
+      context.textBaseline = "bottom";
+      context.fillText(String(key.frame + 1), box[0] + 3, box[1] + box[3] - 2);
+    }
+    context.setLineDash([]);
+    context.globalAlpha = 1;
+  }
+
+  #drawPath(context, view, track, uncut, colour) {
+    const { state } = this;
+    const centres = uncut.map(centre);
+    const points = centres.map((point) => toScreen(view, point));
+    const diagonal = Math.hypot(state.canvas.width, state.canvas.height);
+    context.lineCap = "round";
+    for (let t = 1; t < points.length; t++) {
+      const speed = distance(centres[t - 1], centres[t], state.canvas) / diagonal;
+      context.strokeStyle = state.options.speed ? speedColour(speed) : colour;
+      context.globalAlpha = state.options.speed ? 0.95 : 0.7;
+      context.lineWidth = state.options.speed ? 3 : 1.5;
+      context.beginPath();
+      context.moveTo(...points[t - 1]);
+      context.lineTo(...points[t]);
+      context.stroke();
+    }
+    context.globalAlpha = 1;
+    context.fillStyle = colour;
+    points.forEach(([x, y]) => {
+      context.beginPath();
+      context.arc(x, y, 1.8, 0, 7);
+      context.fill();
+    });
+    for (const key of track.keyframes) {
+      const [x, y] = toScreen(view, centre(key.box));
+      diamond(context, x, y, key.frame === state.frame ? 6 : 5);
+      context.fillStyle = key.frame === state.frame ? ACCENT : colour;
+      context.strokeStyle = "#101010";
+      context.lineWidth = 1;
+      context.fill();
+      context.stroke();
+    }
+  }
+
+  #drawOverlay(context, view) {
+    const { lines, stroke } = this.overlay;
+    context.strokeStyle = "#ff4fd8";
+    context.lineWidth = 1;
+    context.beginPath();
+    if (lines.x !== null) {
+      const [x] = toScreen(view, [lines.x, 0]);
+      context.moveTo(x, view.y - 8);
+      context.lineTo(x, view.y + view.height + 8);
+    }
+    if (lines.y !== null) {
+      const [, y] = toScreen(view, [0, lines.y]);
+      context.moveTo(view.x - 8, y);
+      context.lineTo(view.x + view.width + 8, y);
+    }
+    context.stroke();
+    if (!stroke) return;
+    context.strokeStyle = ACCENT;
+    context.lineWidth = 2;
+    context.beginPath();
+    for (const [, x, y] of stroke) context.lineTo(...toScreen(view, [x, y]));
+    context.stroke();
+  }
+
+  #invite(context, view) {
+    const { error } = this.state;
+    const text = error || "Drag a box around the place where the subject starts.";
+    const [x, y, width, height] = boxToScreen(view, [0.3, 0.28, 0.7, 0.72]);
+    context.setLineDash([6, 5]);
+    context.lineWidth = 1.5;
+    context.strokeStyle = "rgb(255 255 255 / 35%)";
+    if (!error) context.strokeRect(x, y, width, height);
+    context.setLineDash([]);
+    context.font = "13px Inter, system-ui, sans-serif";
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillStyle = error ? "#ffb84d" : "rgb(255 255 255 / 85%)";
+    wrap(context, text, this.canvas.clientWidth - 40).forEach((line, i, all) => context.fillText(
+      line, this.canvas.clientWidth / 2, this.canvas.clientHeight / 2 + (i - (all.length - 1) / 2) * 18));
+    context.textAlign = "left";
+  }
+}
+
+/** Text as lines that are at most `width` wide. */
+function wrap(context, text, width) {
+  const lines = [];
+  for (const word of text.split(" ")) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length && context.measureText(longer).width <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
