@@ -14,7 +14,8 @@ WEB_DIRECTORY = "./web"
 
 class DreamVideo2(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for module in (load, subject, boxes, box_sources, box_files, editor, patch, sample) for node in module.NODES]
+        modules = (load, subject, boxes, box_sources, box_files, editor, patch, sample)
+        return [node for module in modules for node in module.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

@@ -56,6 +56,24 @@ def bounding_box_type() -> Any:
     return getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
 
 
+def tracks_type() -> Any:
+    """The core's TRACKS socket, or one of the same name on a core that has none."""
+    return getattr(io, "Tracks", None) or io.Custom("TRACKS")
+
+
+def boxes_input(id: str, **settings: Any) -> Any:
+    """A socket for the boxes of any pack: the core's types, KJNodes' and SAM 2's BBOX, the Impact Pack's SEGS."""
+    array = getattr(io, "Array", None) or io.Custom("ARRAY")
+    types = [bounding_box_type(), io.BBOX, io.SEGS, tracks_type(), array, io.String]
+    return io.MultiType.Input(id, types=types, **settings)
+
+
+def advanced(cls: Any, id: str, **settings: Any) -> Any:
+    """An input that newer cores keep folded away."""
+    known = inspect.signature(cls.Input).parameters
+    return cls.Input(id, **settings, **({"advanced": True} if "advanced" in known else {}))
+
+
 def bounding_box_input(id: str, **settings: Any) -> Any:
     """A BOUNDING_BOX input that is a socket: newer cores would make it a widget of one box."""
     cls = bounding_box_type().Input

@@ -37,6 +37,44 @@ def offer_example_subjects() -> None:
         logging.warning("DreamVideo-2: its example subjects could not be copied to %s (%s).", folder, error)
 
 
+def chosen_path(name: str) -> Path | None:
+    """Path of a file that a node lists ("name", "name [output]"), or None. Only inside ComfyUI's own folders."""
+    if "\0" in name or not folder_paths.exists_annotated_filepath(name):
+        return None
+    path = Path(folder_paths.get_annotated_filepath(name)).resolve()
+    folders = (folder_paths.get_input_directory, folder_paths.get_output_directory, folder_paths.get_temp_directory)
+    inside = any(path.is_relative_to(Path(folder()).resolve()) for folder in folders)
+    return path if inside and path.is_file() else None
+
+
+def check_prefix(prefix: str) -> None:
+    """Raises ValueError unless files of that prefix lie in ComfyUI's output folder."""
+    output = Path(folder_paths.get_output_directory()).resolve()
+    name = prefix.replace("\\", "/").rsplit("/", 1)[-1]
+    if "\0" in prefix or name in ("", ".", "..") or not (output / prefix).resolve().is_relative_to(output):
+        raise ValueError(
+            f"The filename prefix {prefix[:80]!r} names no file in ComfyUI's output folder; use a name such as "
+            "boxes/my_path, without .. and without a leading slash."
+        )
+
+
+def save_text(text: str, prefix: str, suffix: str) -> tuple[str, str]:
+    """Write a new file PREFIX_00001_SUFFIX with the next free number; returns (file name, subfolder of the output).
+
+    Never overwrites: the file is opened for creation only. Raises ValueError as `check_prefix` does.
+    """
+    check_prefix(prefix)
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    while True:
+        path = Path(folder) / f"{name}_{counter:05}_{suffix}"
+        try:
+            with path.open("x", encoding="utf-8", newline="") as file:
+                file.write(text)
+            return path.name, subfolder
+        except FileExistsError:
+            counter += 1
+
+
 def file_list(key: str) -> list[str]:
     return folder_paths.get_filename_list(key)
 

@@ -1,0 +1,71 @@
+"""Source (c) of the paper, a reference video: the boxes of its subject, from masks of any segmentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..dv2_core.boxes import BoxPlan, KeyframePlan, from_masks, smooth
+from ..dv2_core.boxes import fill_gaps as filled
+from ..dv2_core.boxes.formats import write
+from .box_files import summary
+from .host import compat
+from .host.notices import say
+from .types import CATEGORY
+
+
+class BoxesFromMasks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return compat.schema(
+            node_id="DV2BoxesFromMasks",
+            display_name="Boxes from Masks (DreamVideo-2)",
+            category=CATEGORY,
+            description="The path of a reference video's subject: one box per mask, gaps filled, trembling smoothed. "
+            "Boxes to Mask brings it to the size and length of your video.",
+            search_aliases=["follow video", "mask to box", "reference video", "track", "motion transfer"],
+            inputs=[
+                io.Mask.Input("masks", tooltip="1 on the subject, one mask per frame, of any segmentation node."),
+                io.Combo.Input("component", options=["all", "largest", "follow"], default="all",
+                               tooltip="all: everything in the mask. largest: each frame's largest piece. follow: the "
+                               "piece that goes on from frame to frame."),
+                io.Int.Input("fill_gaps", default=4, min=0, max=4096,
+                             tooltip="Up to so many frames without a mask are filled by interpolation; in longer gaps "
+                             "the subject is hidden."),
+                io.Int.Input("smoothing", default=9, min=0, max=99,
+                             tooltip="Frames that the smoothing looks at, odd, from 5; more is calmer. 0: off."),
+                io.Float.Input("fps", default=8.0, min=0.01, max=1000.0, step=0.01,
+                               tooltip="Of the reference video; kept with the boxes."),
+            ],
+            outputs=[
+                io.String.Output(display_name="keyframes", tooltip="For Boxes to Mask, Save Boxes and Embed Boxes."),
+                compat.bounding_box_type().Output(display_name="bounding_boxes", tooltip="In pixels of the masks."),
+                io.Int.Output(display_name="width", tooltip="Of the masks."),
+                io.Int.Output(display_name="height", tooltip="Of the masks."),
+                io.Int.Output(display_name="length", tooltip="Number of masks."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, smoothing: int | None) -> bool | str:
+        if smoothing is not None and smoothing != 0 and (smoothing < 5 or smoothing % 2 == 0):
+            return f"smoothing is {smoothing} frames; give an odd number from 5 to 99, or 0 for none."
+        return True
+
+    @classmethod
+    def execute(cls, masks: torch.Tensor, component: str, fill_gaps: int, smoothing: int,
+                fps: float) -> io.NodeOutput:  # fmt: skip
+        track = filled(from_masks(masks, component), fill_gaps)
+        track = smooth(track, smoothing) if smoothing else track
+        length, height, width = masks.shape
+        plan = BoxPlan((track,), width, height, fps)
+        hidden = track.visible.count(False)
+        say(cls, summary(plan) + (f", hidden in {hidden}" if hidden else ""))
+        document = KeyframePlan.from_plan(plan)
+        return io.NodeOutput(document.to_json(), write(plan, "bounding_box"), width, height, length)
+
+
+NODES: list[Any] = [BoxesFromMasks]
