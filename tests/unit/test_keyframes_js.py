@@ -19,7 +19,7 @@ CANVAS = dict(width=64, height=48)
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory):
-    """Runs the body of a function in Node with the editor's modules at hand and ``given``; its return value comes back."""
+    """Runs a function's body in Node, with the editor's modules and ``given`` at hand; gives back what it returns."""
     folder = tmp_path_factory.mktemp("web")
     for name in ("keyframes.js", "edits.js", "state.js"):
         shutil.copy(WEB / name, folder)
@@ -87,7 +87,8 @@ def test_the_page_moves_boxes_between_keyframes_as_python_does_to_1e_9(node):
 
 def test_what_the_page_saves_is_what_python_reads_and_saves(node):
     texts = [random_plan(seed).to_json() for seed in range(40)]
-    for text, again in zip(texts, node("return given.map((t) => keyframes.toJson(keyframes.fromJson(t)));", texts)):
+    saved = node("return given.map((text) => keyframes.toJson(keyframes.fromJson(text)));", texts)
+    for text, again in zip(texts, saved, strict=True):
         assert json.loads(again) == json.loads(text)
         assert KeyframePlan.from_json(again) == KeyframePlan.from_json(text)
 
