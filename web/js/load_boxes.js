@@ -1,6 +1,6 @@
 // Load Boxes: a button and a drop on the node bring a JSON, CSV or video file into ComfyUI's input folder.
-import { app } from "../../scripts/app.js";
-import { api } from "../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
 
 const ACCEPTED = [".json", ".csv", ".mp4", ".mov", ".m4v", ".webm", ".mkv"];
 
