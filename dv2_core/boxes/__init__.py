@@ -1,11 +1,15 @@
 """The box sequence: its value, its sources, its text and socket formats, and its pixels."""
 
-from .interpolate import from_first_and_last, from_first_and_trajectory, from_keyframes, from_masks
+from .formats import from_bounding_boxes, parse_boxes, to_bounding_boxes
+from .interpolate import from_first_and_last, from_first_and_trajectory, from_keyframes
 from .keyframe_track import Keyframe, KeyframeTrack
 from .keyframes import KeyframePlan
-from .parse import from_bounding_boxes, parse_boxes, to_bounding_boxes
+from .linking import from_detections
+from .masks import from_masks
 from .plan import BoxPlan
+from .preflight import Preflight, check_plan
 from .raster import draw_boxes, rasterize
+from .repair import fill_gaps, smooth
 from .track import Box, BoxTrack, clip, cut
 
 __all__ = [
@@ -15,15 +19,20 @@ __all__ = [
     "Keyframe",
     "KeyframePlan",
     "KeyframeTrack",
+    "Preflight",
+    "check_plan",
     "clip",
     "cut",
     "draw_boxes",
+    "fill_gaps",
     "from_bounding_boxes",
+    "from_detections",
     "from_first_and_last",
     "from_first_and_trajectory",
     "from_keyframes",
     "from_masks",
     "parse_boxes",
     "rasterize",
+    "smooth",
     "to_bounding_boxes",
 ]

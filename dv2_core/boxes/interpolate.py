@@ -1,19 +1,23 @@
-"""Box tracks from the three sources of the paper (arXiv 2410.13830, inference).
+"""Box tracks from what an artist gives: sources (a) and (b) of the paper (arXiv 2410.13830, inference), generalised.
 
-(a) the boxes of the first and the last frame, generalised to any keyframes; (b) a first box and the trajectory of
-its centre; (c) a reference video, here as the masks of its subject. All boxes are fractions of the canvas.
+(a) the boxes of the first and the last frame: any keyframes; (b) a first box and the trajectory of its centre. Source
+(c), a reference video, is in `masks` and `linking`. All boxes are fractions of the canvas.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from .track import Box, BoxTrack, check_box, check_length, is_number, lerp, show
+from .curves import Point, TimedPoint, catmull_rom, centre, polyline
+from .keyframe_track import REACH, Interpolation, Keyframe, KeyframeTrack, check_choice
+from .track import Box, BoxTrack, check_box, check_length, is_number, show
 
-if TYPE_CHECKING:
-    from torch import Tensor
+#: Straight pieces that stand for one piece of a smooth trajectory at constant speed: of a half circle, 0.04 % short.
+PIECES = 32
+
+#: Points of a trajectory closer than this, in canvas heights, are one and the same.
+SAME_PLACE = 1e-9
 
 
 def from_first_and_last(first: Sequence[float], last: Sequence[float], length: int) -> BoxTrack:
@@ -34,6 +38,7 @@ def from_first_and_last(first: Sequence[float], last: Sequence[float], length: i
 def from_keyframes(keyframes: Mapping[int, Sequence[float]], length: int) -> BoxTrack:
     """Boxes at some frames (0 .. length - 1, any order), linear between them; held before the first and after the last.
 
+    Easing, smooth curves, paths, and boxes that leave the canvas are a KeyframeTrack's, which does the work here too.
     Raises ValueError for no keyframes, a frame number outside the clip, a bad box or length.
     """
     check_length(length)
@@ -41,89 +46,75 @@ def from_keyframes(keyframes: Mapping[int, Sequence[float]], length: int) -> Box
         raise ValueError(f"There are no keyframes for {length} frames; give at least one frame with its box.")
     for frame in keyframes:
         check_frame(frame, length)
-    keys = sorted(keyframes)
-    boxes = [check_box(keyframes[k], f"keyframe {k}") for k in keys]
-    return BoxTrack(_fill(keys, boxes, length))
+    return BoxTrack(_fill({frame: check_box(box, f"keyframe {frame}") for frame, box in keyframes.items()}, length))
 
 
-def from_first_and_trajectory(
-    first: Sequence[float], points: Sequence[Sequence[float]], length: int, aspect: float = 1.0
-) -> BoxTrack:
-    """Source (b): the first frame's box moves along a path at constant speed and keeps its size.
+def from_first_and_trajectory(first: Sequence[float], points: Sequence[Sequence[float]], length: int,
+                              aspect: float = 1.0, *, interpolation: Interpolation = "linear",
+                              times: Sequence[float] = (), scale: Sequence[float] = (1.0,)) -> BoxTrack:  # fmt: skip
+    """Source (b): the first frame's box moves along a path, at constant speed or as fast as it was drawn.
 
-    points: centres (x, y), fractions of the canvas, absolute. The path always starts at the centre of the first box;
-        where the first point is another one, the box first goes there in a straight line. The last frame's centre is
-        the last point.
+    points: centres (x, y), fractions of the canvas, absolute. The path always starts at the centre of the first box.
+        The last frame's centre is the last point.
     aspect: width / height of the canvas, so that constant speed means constant pixels per frame.
+    interpolation: "linear": straight from point to point; "smooth": a Catmull-Rom curve through the points.
+    times: () for constant speed along the path; where the first point is not the box's centre, the box first goes
+        there. Or when each point was drawn, ascending, in any unit: first and last time are first and last frame, so
+        the first point is taken to be the box's centre.
+    scale: sizes of the box at evenly spaced times from the first frame (so 1, the first box) to the last, as factors
+        of the first box's sides; linear in between.
 
-    Raises ValueError for no points, a point that is not two finite numbers, a bad box, and a frame whose box would
-    leave the canvas.
+    Raises ValueError for no points, a point that is not two finite numbers, times or a scale that do not fit, a bad
+    box, and a frame whose box would leave the canvas.
     """
-    return BoxTrack(along_trajectory(first, points, length, aspect))
+    return BoxTrack(
+        along_trajectory(first, points, length, aspect, interpolation=interpolation, times=times, scale=scale)
+    )
 
 
-def along_trajectory(
-    first: Sequence[float], points: Sequence[Sequence[float]], length: int, aspect: float = 1.0
-) -> tuple[Box, ...]:
+def along_trajectory(first: Sequence[float], points: Sequence[Sequence[float]], length: int, aspect: float = 1.0, *,
+                     interpolation: Interpolation = "linear", times: Sequence[float] = (),
+                     scale: Sequence[float] = (1.0,)) -> tuple[Box, ...]:  # fmt: skip
     """The boxes of `from_first_and_trajectory` before anybody asks whether they stay on the canvas."""
     check_length(length)
-    x1, y1, x2, y2 = check_box(first, "the first frame")
+    box = check_box(first, "the first frame")
     if isinstance(points, str) or not isinstance(points, Sequence) or len(points) == 0:
         raise ValueError(f"The trajectory is {show(points)}; give at least one point (x, y).")
-    centre = ((x1 + x2) / 2, (y1 + y2) / 2)
-    path = [centre] + [check_point(point, f"point {i} of the trajectory") for i, point in enumerate(points)]
-    # Travelled distance up to each point of the path, in units of the canvas height.
-    distance = [0.0]
-    for (ax, ay), (bx, by) in zip(path, path[1:], strict=False):
-        distance.append(distance[-1] + math.hypot((bx - ax) * aspect, by - ay))
-
+    check_choice(interpolation, Interpolation, "interpolation")
+    places = [check_point(point, f"point {i} of the trajectory") for i, point in enumerate(points)]
+    for i, place in enumerate(places):
+        if min(place) < REACH[0] or max(place) > REACH[1]:
+            raise ValueError(
+                f"Point {i} of the trajectory is {show(place)}, too far outside the canvas; points are fractions of "
+                "width and height here: divide pixels by the canvas size."
+            )
+    factors = _check_scale(scale)
+    start = centre(box)
+    if len(times) > 0:
+        shares = _check_times(times, len(places))
+        path = [(0.0, *start)] + [(u, x, y) for u, (x, y) in zip(shares[1:], places[1:], strict=True)]
+    else:
+        path = _by_distance([start, *places], aspect)
+        if interpolation == "smooth" and len(path) > 1:
+            curve, pairs = catmull_rom(path), zip(path, path[1:], strict=False)
+            bent = [curve(a[0] + (b[0] - a[0]) * i / PIECES) for a, b in pairs for i in range(PIECES)]
+            path = _by_distance([*bent, path[-1][1:]], aspect)
+    smooth = interpolation == "smooth" and len(times) > 0
+    at = catmull_rom(path) if smooth else polyline(path)
+    size = polyline([(i / max(len(factors) - 1, 1), factor, 0.0) for i, factor in enumerate(factors)])
     boxes: list[Box] = []
-    segment = 0
     for t in range(length):
-        travelled = distance[-1] * t / (length - 1) if length > 1 else 0.0
-        while segment < len(path) - 2 and distance[segment + 1] < travelled:
-            segment += 1
-        span = distance[segment + 1] - distance[segment]
-        part = min((travelled - distance[segment]) / span, 1.0) if span > 0 else 0.0
-        dx = path[segment][0] + (path[segment + 1][0] - path[segment][0]) * part - centre[0]
-        dy = path[segment][1] + (path[segment + 1][1] - path[segment][1]) * part - centre[1]
-        boxes.append((x1 + dx, y1 + dy, x2 + dx, y2 + dy))
+        u = t / (length - 1) if length > 1 else 0.0
+        (x, y), (factor, _) = at(u), size(u)
+        left, top = (box[0] - start[0]) * factor, (box[1] - start[1]) * factor
+        right, bottom = (box[2] - start[0]) * factor, (box[3] - start[1]) * factor
+        boxes.append((x + left, y + top, x + right, y + bottom))
     return tuple(boxes)
-
-
-def from_masks(mask: Tensor) -> BoxTrack:
-    """Source (c): the tight rectangle around each frame's mask > 0.5.
-
-    mask: [F, H, W], values 0..1. A frame with nothing above 0.5 is not visible; its box is interpolated linearly
-    between its visible neighbours (held at the ends). Inverse of `rasterize`.
-    Raises ValueError for another shape, NaN, and a mask that is empty in every frame.
-    """
-    if mask.ndim != 3 or 0 in mask.shape:
-        raise ValueError(f"The mask has shape {list(mask.shape)}; give one mask per frame, [frames, height, width].")
-    frames, height, width = mask.shape
-    if bool((mask != mask).any()):
-        raise ValueError(f"The mask of shape {list(mask.shape)} contains NaN; give values from 0 to 1.")
-    inside = mask > 0.5  # [F, H, W]
-    columns, rows = inside.any(dim=1).tolist(), inside.any(dim=2).tolist()  # F lists of W, of H flags
-    found: dict[int, Box] = {}
-    for t in range(frames):
-        if True in rows[t]:
-            left, right = _extent(columns[t])
-            top, bottom = _extent(rows[t])
-            found[t] = (left / width, top / height, right / width, bottom / height)
-    if not found:
-        raise ValueError(
-            f"The mask is empty (nothing above 0.5) in all {frames} frames; no box can be made from it. Check that it "
-            "marks the subject with 1 and is not inverted."
-        )
-    return from_visible(found, frames)
 
 
 def from_visible(found: Mapping[int, Box], length: int, obj_id: str = "0", label: str = "") -> BoxTrack:
     """A track that is visible in just the frames of `found`; the boxes of the others are interpolated."""
-    keys = sorted(found)
-    visible = tuple(t in found for t in range(length))
-    return BoxTrack(_fill(keys, [found[k] for k in keys], length), visible, obj_id, label)
+    return BoxTrack(_fill(found, length), tuple(t in found for t in range(length)), obj_id, label)
 
 
 def check_frame(frame: int, length: int) -> None:
@@ -136,7 +127,7 @@ def check_frame(frame: int, length: int) -> None:
         )
 
 
-def check_point(point: Sequence[float], where: str) -> tuple[float, float]:
+def check_point(point: Sequence[float], where: str) -> Point:
     """`point` as two finite floats; `where` names it in the ValueError."""
     pair = isinstance(point, Sequence) and not isinstance(point, str) and len(point) == 2
     if not pair or not all(map(is_number, point)) or not all(map(math.isfinite, point)):
@@ -144,23 +135,48 @@ def check_point(point: Sequence[float], where: str) -> tuple[float, float]:
     return float(point[0]), float(point[1])
 
 
-def _extent(flags: list[bool]) -> tuple[int, int]:
-    """First set position, and one past the last."""
-    return flags.index(True), len(flags) - flags[::-1].index(True)
+def _fill(found: Mapping[int, Box], length: int) -> tuple[Box, ...]:
+    """A box for every frame: linear between those of `found`, held outside them."""
+    return tuple(KeyframeTrack(tuple(Keyframe(frame, found[frame]) for frame in sorted(found))).boxes(length))
 
 
-def _fill(keys: Sequence[int], boxes: Sequence[Box], length: int) -> tuple[Box, ...]:
-    """Boxes at sorted frames `keys` -> a box for every frame: linear between keys, held outside them."""
-    filled: list[Box] = []
-    after = 0  # index of the first key at or after frame t
-    for t in range(length):
-        while after < len(keys) and keys[after] < t:
-            after += 1
-        if after == len(keys):
-            filled.append(boxes[-1])
-        elif after == 0 or keys[after] == t:
-            filled.append(boxes[after])
-        else:
-            before = keys[after - 1]
-            filled.append(lerp(boxes[after - 1], boxes[after], (t - before) / (keys[after] - before)))
-    return tuple(filled)
+def _by_distance(places: Sequence[Point], aspect: float) -> list[TimedPoint]:
+    """(share of the way, x, y) of each place, 0 to 1; a place that is the same as the one before is left out."""
+    path: list[TimedPoint] = [(0.0, *places[0])]
+    for x, y in places[1:]:
+        travelled, x0, y0 = path[-1]
+        distance = travelled + math.hypot((x - x0) * aspect, y - y0)
+        if distance - travelled > SAME_PLACE:
+            path.append((distance, x, y))
+    whole = path[-1][0] or 1.0
+    return [(distance / whole, x, y) for distance, x, y in path]
+
+
+def _check_times(times: Sequence[float], count: int) -> list[float]:
+    """Shares of the whole time, 0 to 1."""
+    numbers = not isinstance(times, str) and all(map(is_number, times)) and all(map(math.isfinite, times))
+    if not numbers or len(times) != count or count < 2:
+        raise ValueError(
+            f"The times are {show(times)} for {count} points of the trajectory; give one finite number per point, for "
+            "at least two points, or no times for constant speed."
+        )
+    whole = times[-1] - times[0] or 1.0
+    shares = [(time - times[0]) / whole for time in times]
+    for i, (before, after) in enumerate(zip(shares, shares[1:], strict=False)):
+        if not before < after:
+            raise ValueError(
+                f"The times go from {show(times[i])} to {show(times[i + 1])}; they must ascend from point to point."
+            )
+    return shares
+
+
+def _check_scale(scale: Sequence[float]) -> list[float]:
+    numbers = not isinstance(scale, str) and isinstance(scale, Sequence) and all(map(is_number, scale))
+    if not numbers or len(scale) == 0 or not all(map(math.isfinite, scale)) or min(scale) <= 0:
+        raise ValueError(f"The scale is {show(scale)}; give factors above 0 of the first box's sides, 1 the first.")
+    if scale[0] != 1:
+        raise ValueError(
+            f"The scale starts with {show(scale[0])}; it must start with 1, the size of the first frame's box. Give a "
+            "larger or smaller first box instead."
+        )
+    return [float(factor) for factor in scale]

@@ -57,12 +57,7 @@ class Keyframe:
                 f"The box of frame {self.frame} is {show(box)}, too far outside the canvas; boxes are fractions of "
                 "width and height, within -1 to 2: divide pixels by the canvas size."
             )
-        if min(box[2] - box[0], box[3] - box[1]) < SMALLEST:
-            raise ValueError(
-                f"The box of frame {self.frame} is {show(box)}, under {SMALLEST:.5f} of the canvas wide or high; make "
-                "it at least a pixel."
-            )
-        _check_choice(self.easing, Easing, "easing")
+        check_choice(self.easing, Easing, "easing")
         if not isinstance(self.visible, bool):
             raise ValueError(f"visible is {show(self.visible)}; it must be true or false.")
         object.__setattr__(self, "box", box)
@@ -95,7 +90,7 @@ class KeyframeTrack:
         check_ids([self.obj_id])
         if not isinstance(self.label, str):
             raise ValueError(f"The label is {show(self.label)}; it must be a text.")
-        _check_choice(self.interpolation, Interpolation, "interpolation")
+        check_choice(self.interpolation, Interpolation, "interpolation")
         object.__setattr__(self, "keyframes", tuple(keys))
 
     def boxes(self, length: int) -> list[Box]:
@@ -148,7 +143,7 @@ def _move(box: Box, to: Point) -> Box:
     return to[0] - half_width, to[1] - half_height, to[0] + half_width, to[1] + half_height
 
 
-def _check_choice(value: Any, choices: Any, name: str) -> None:
+def check_choice(value: Any, choices: Any, name: str) -> None:
     if not isinstance(value, str) or value not in get_args(choices):
         raise ValueError(f"The {name} is {show(value)}; it is one of {', '.join(get_args(choices))}.")
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .json_text import read_json
-from .keyframe_track import Keyframe, KeyframeTrack
+from .keyframe_track import SMALLEST, Keyframe, KeyframeTrack
 from .plan import BoxPlan, check_fps, check_ids
 from .track import BoxTrack, check_canvas, check_length, is_number, show
 
@@ -68,6 +68,12 @@ class KeyframePlan:
                     f"Track {show(track.obj_id)} has a keyframe at frame {last}, outside the clip of {self.length} "
                     f"frames; set the length to at least {last + 1}, or move the keyframe to 0..{self.length - 1}."
                 )
+            for frame, (x1, y1, x2, y2) in ((key.frame, key.box) for key in track.keyframes):
+                if min(x2 - x1, y2 - y1) < SMALLEST:
+                    raise ValueError(
+                        f"Track {show(track.obj_id)}: the box of frame {frame} is {show([x1, y1, x2, y2])}, under "
+                        f"{SMALLEST:.5f} of the canvas wide or high; make it at least a pixel."
+                    )
         object.__setattr__(self, "tracks", tuple(tracks))
         object.__setattr__(self, "fps", float(self.fps))
 

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from .. import rle
-from ..boxes import parse_boxes
-from ..boxes.interpolate import from_masks
+from ..boxes import from_masks, parse_boxes
 from ..manifest import ClipRow, PixelBox, parse_row
 from .data_sources import VIDEOS, read_mask
 from .video import probe
