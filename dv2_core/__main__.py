@@ -32,6 +32,16 @@ def main(argv: list[str]) -> None:
     ablating = verbs.add_parser("ablate", help="the paper's ablations in miniature, from one fixed base; resumes")
     ablation.add_arguments(ablating)
     ablating.set_defaults(run=ablation.main)
+    converting = verbs.add_parser("convert", help="a base file between original and diffusers names, to safetensors")
+    converting.add_argument("source", type=Path, metavar="SRC", help="a base file, or a folder with unet/")
+    converting.add_argument(
+        "target", type=Path, metavar="DST", help="a new .safetensors file; for diffusers or a folder"
+    )
+    converting.add_argument("--to", required=True, choices=("original", "diffusers"), help="names in the new file")
+    converting.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), help="precision (default: as it is)")
+    predicts = "what the base predicts, noted for the loader (default: what the file says)"
+    converting.add_argument("--prediction", choices=("eps", "v", "v_zsnr"), default="", help=predicts)
+    converting.set_defaults(run=convert)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
@@ -64,6 +74,14 @@ def report(arguments: argparse.Namespace) -> None:
     from .train.report import write_report  # needs the extra "train"
 
     print(write_report(arguments.folders, arguments.out))
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    from .checkpoints import convert as run
+    from .checkpoints.convert import DTYPES
+
+    dtype = DTYPES[arguments.dtype] if arguments.dtype else None
+    print(run(arguments.source, arguments.target, arguments.to, dtype, arguments.prediction))
 
 
 if __name__ == "__main__":

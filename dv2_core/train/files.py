@@ -13,13 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..checkpoints import diffusers_to_original
+from ..checkpoints import file_of, name_of, read_base
 from ..model import UNet3DConfig, fingerprint, read_adapter, save_adapter
 from .config import TrainConfig
 from .model import TrainingModel
 
 BASE, TEXT, ADAPTER = (f"dv2-mini-{part}.safetensors" for part in ("base", "text", "adapter"))  # the miniature's files
-PREFIXES = ("model.diffusion_model.", "unet.")
 TEXT_KEYS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "max_position_embeddings", "hidden_act", "eos_token_id",
@@ -39,11 +38,13 @@ def load_initial(model: TrainingModel) -> str:
     config, path = model.config, Path(model.config.init)
     if config.init != "random":
         check_initial(config)
-    if config.init != "random" and path.is_dir():
+    if config.init != "random" and _is_export(config, path):
         load_exported(model, path)
     else:
         if config.init != "random":
-            _load(model.base, read_base(path, config), path)
+            base = read_base(path, config.unet)
+            base.check_numbers()
+            _load(model.base, base.weights, path)
         if model.adapter is not None:
             model.adapter.initialize_weights(model.base)
     return fingerprint(model.base.state_dict())
@@ -64,24 +65,19 @@ def load_exported(model: TrainingModel, folder: Path) -> None:
 def check_initial(config: TrainConfig) -> None:
     """Raises ValueError if ``config.init`` names nothing that a training can start from."""
     path, base = Path(config.init), file_name(config, "base")
-    if config.init != "random" and not path.is_file() and not (path / base).is_file():
+    if config.init == "random" or path.is_file() or _is_export(config, path):
+        return
+    try:
+        file_of(path)
+    except ValueError as error:
         raise ValueError(
-            f"init is {config.init!r}, which is neither a file nor a folder with {base}. Train or download the base "
-            "first, and say where it lies."
-        )
+            f"init is {config.init!r}, which is neither a base file nor a folder with {base} or the UNet of a "
+            "diffusers pipeline. Train or download the base first, and say where it lies."
+        ) from error
 
 
-def read_base(path: Path, config: TrainConfig) -> dict[str, Tensor]:
-    """Weights of a ModelScope-family UNet: .safetensors or .pth, original or diffusers names, prefixed or not."""
-    if path.suffix == ".safetensors":
-        weights = load_file(path)
-    else:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        weights = weights.get("state_dict", weights)
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in weights):
-            weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return diffusers_to_original(weights, config.unet) if "conv_in.weight" in weights else weights
+def _is_export(config: TrainConfig, path: Path) -> bool:
+    return (path / file_name(config, "base")).is_file()
 
 
 def _load(module: torch.nn.Module, weights: dict[str, Tensor], source: Path) -> None:
@@ -120,10 +116,10 @@ def export(model: TrainingModel, folder: Path, base_fingerprint: str, words: lis
             **({"dreamvideo2.latent": "dv2-mini"} if base_name == BASE else {}),
         }
         _save(base, folder / base_name, {**metadata, **notes})
-    elif initial.is_dir():
+    elif _is_export(config, initial):
         _copy(initial / base_name, folder / base_name)
     else:
-        base_name = initial.name
+        base_name = name_of(file_of(initial))
     if model.text is not None and ("text" in config.trains or config.init == "random"):
         shape = model.text.config
         metadata = {
