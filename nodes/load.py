@@ -6,12 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import compat, files
+from .host import base_files, compat, files
 from .host.adapter import load_adapter
 from .host.base import load_base
 from .host.text import load_text_encoder
 from .host.vae import load_vae
 from .types import CATEGORY, Adapter
+
+base_files.register_folders()  # before the nodes list their files
 
 
 class LoadBase(io.ComfyNode):
@@ -25,12 +27,15 @@ class LoadBase(io.ComfyNode):
             "The bundled dv2-mini files are a small trained miniature that runs on a CPU.",
             search_aliases=["ModelScope", "ZeroScope", "text to video", "load UNet"],
             inputs=[
-                io.Combo.Input("unet_name", options=files.file_list("diffusion_models"),
-                               tooltip="ModelScopeT2V or ZeroScope UNet (models/diffusion_models)."),
-                io.Combo.Input("clip_name", options=files.file_list("text_encoders"),
-                               tooltip="Text encoder: OpenCLIP ViT-H for ModelScope (models/text_encoders)."),
-                io.Combo.Input("vae_name", options=files.file_list("vae"),
-                               tooltip="VAE: any Stable Diffusion 1.x or 2.x VAE for ModelScope (models/vae)."),
+                io.Combo.Input("unet_name", options=base_files.base_list(),
+                               tooltip="ModelScopeT2V or ZeroScope UNet, in original or diffusers names "
+                               "(models/diffusion_models, text2video, checkpoints, or a pipeline in diffusers)."),
+                io.Combo.Input("clip_name", options=base_files.text_list(),
+                               tooltip="Text encoder: OpenCLIP ViT-H for ModelScope "
+                               "(models/text_encoders, text2video)."),
+                io.Combo.Input("vae_name", options=base_files.vae_list(),
+                               tooltip="VAE: any Stable Diffusion 1.x or 2.x VAE for ModelScope, or its own "
+                               "VQGAN_autoencoder.pth (models/vae, text2video)."),
                 io.Combo.Input("prediction", options=["auto", "eps", "v", "v_zsnr"], default="auto",
                                tooltip="What the UNet predicts. auto: what the file says, else eps (right for "
                                "ModelScope and ZeroScope). v_zsnr: v with zero terminal SNR."),
@@ -40,9 +45,9 @@ class LoadBase(io.ComfyNode):
 
     @classmethod
     def execute(cls, unet_name: str, clip_name: str, vae_name: str, prediction: str) -> io.NodeOutput:
-        model = load_base(files.path_of("diffusion_models", unet_name), prediction)
-        clip = load_text_encoder(files.path_of("text_encoders", clip_name))
-        vae = load_vae(files.path_of("vae", vae_name))
+        model = load_base(base_files.path_of("unet", unet_name), prediction)
+        clip = load_text_encoder(base_files.path_of("text", clip_name))
+        vae = load_vae(base_files.path_of("vae", vae_name))
         return io.NodeOutput(model, clip, vae)
 
 

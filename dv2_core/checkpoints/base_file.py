@@ -20,7 +20,7 @@ from ..model.config import UNet3DConfig
 from ..model.unet3d import UNet3D
 from .diffusers_keys import diffusers_to_original
 from .other_models import looks_like
-from .weights_file import check_file, open_weights
+from .weights_file import check_file, mentions, open_weights
 
 Layout = Literal["original", "diffusers"]
 #: Tensors that no other network has: the first temporal convolution.
@@ -150,16 +150,8 @@ def name_of(path: Path) -> str:
 
 
 def may_be_base(path: Path) -> bool:
-    """Whether a file's first two megabytes name temporal layers of this family; nothing of it is parsed.
-
-    All containers have the names of their tensors at the beginning.
-    """
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(1 << 21)
-    except OSError:
-        return False
-    return b"temopral_conv" in beginning or b"temp_convs" in beginning
+    """Whether a file names temporal layers of this family at its beginning; see :func:`mentions`."""
+    return mentions(path, b"temopral_conv", b"temp_convs")
 
 
 def check_finite(name: str, key: str, tensor: Tensor) -> None:

@@ -94,6 +94,19 @@ def can_be_mapped(path: Path) -> bool:
     return head.startswith(_ZIP) or _is_safetensors(head)
 
 
+def mentions(path: Path, *parts: bytes) -> bool:
+    """Whether one of ``parts`` is in a file's first two megabytes, where every container names its tensors.
+
+    Nothing is parsed: this sorts the files of a folder, and says nothing on whether one can be used.
+    """
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(1 << 21)
+    except OSError:
+        return False
+    return any(part in beginning for part in parts)
+
+
 def size_text(size: int) -> str:
     """A file size as download pages give it: decimal units."""
     return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size:,} bytes"

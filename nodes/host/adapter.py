@@ -47,9 +47,10 @@ class HostAdapter:
         expected = self.metadata.get("base_model.fingerprint")
         if expected and expected != model.fingerprint:
             logging.warning(
-                "The adapter %s was trained on %s, and this base has other weights (fingerprint %s..., expected "
+                "The adapter %s was trained on %s, and this base, %s, has other weights (fingerprint %s..., expected "
                 "%s...). It will run; results may be worse.",
-                self.name, self.metadata.get("base_model.name", "another base"), model.fingerprint[:8], expected[:8],
+                self.name, self.metadata.get("base_model.name", "another base"), model.base_name,
+                model.fingerprint[:8], expected[:8],
             )  # fmt: skip
 
 

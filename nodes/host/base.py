@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ import comfy.utils
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
+from ...dv2_core.checkpoints import read_base
 from ...dv2_core.model import UNet3D, UNet3DConfig, fingerprint
 from . import compat, files
-
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "module.")
-SIGNATURE = "input_blocks.1.0.temopral_conv.conv1.0.weight"
 
 
 class HostUNet3D(UNet3D):
@@ -75,7 +72,7 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
     def __init__(self, config: ModelScopeConfig, device: Any = None) -> None:
         kind = comfy.model_base.ModelType.EPS if config.prediction == "eps" else comfy.model_base.ModelType.V_PREDICTION
         super().__init__(config, kind, device, unet_model=HostUNet3D)
-        self.fingerprint = ""
+        self.fingerprint = self.base_name = ""
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         out = super().extra_conds(**kwargs)
@@ -117,7 +114,7 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
 
 
 def load_base(path: Path, prediction: str) -> Any:
-    """Load a base file as a ModelPatcher.
+    """Load a base, a file or a folder of diffusers, as a ModelPatcher.
 
     Args:
         prediction: "auto" (what the file's metadata says, else eps), "eps", "v" or "v_zsnr".
@@ -125,27 +122,13 @@ def load_base(path: Path, prediction: str) -> Any:
     Raises:
         ValueError: the file is not a base of this family; the sentence says what it looks like.
     """
-    weights, metadata = files.load_weights(path)
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in weights):
-            weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    if SIGNATURE not in weights:
-        raise ValueError(
-            f"{path.name} is not a ModelScope text-to-video UNet: it lacks {SIGNATURE!r} and {_looks_like(weights)}. "
-            "Choose a ModelScopeT2V or ZeroScope UNet, or the bundled dv2-mini-base.safetensors."
-        )
-    try:
-        config = UNet3DConfig.from_dict(json.loads(metadata.get("dreamvideo2.unet", "{}")))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"The sizes in the metadata of {path.name} cannot be used: {error} Get the file again."
-        ) from error
-    _check_shapes(path.name, weights, config)
+    base = read_base(path, mmap=files.mmap())
+    base.check_numbers()
     if prediction == "auto":
-        prediction = metadata.get("dreamvideo2.prediction", "eps")
-    miniature = metadata.get("dreamvideo2.latent") == "dv2-mini"
-    settings = ModelScopeConfig(config, prediction, MiniatureLatent if miniature else comfy.latent_formats.SD15)
-    parameters, stored = comfy.utils.calculate_parameters(weights), comfy.utils.weight_dtype(weights)
+        prediction = base.prediction or "eps"
+    miniature = base.metadata.get("dreamvideo2.latent") == "dv2-mini"
+    settings = ModelScopeConfig(base.config, prediction, MiniatureLatent if miniature else comfy.latent_formats.SD15)
+    parameters, stored = comfy.utils.calculate_parameters(base.weights), comfy.utils.weight_dtype(base.weights)
     dtype = comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=list(settings.supported_inference_dtypes), weight_dtype=stored
     )
@@ -153,48 +136,17 @@ def load_base(path: Path, prediction: str) -> Any:
         dtype, comfy.model_management.get_torch_device(), settings.supported_inference_dtypes
     )
     settings.set_inference_dtype(dtype, cast)
-    name = fingerprint(weights)
+    name = fingerprint(base.weights)
     model = ModelScopeT2V(settings, comfy.model_management.unet_inital_load_device(parameters, dtype))
-    model.load_model_weights(weights)
-    model.fingerprint = name
+    model.load_model_weights(base.weights)
+    model.fingerprint, model.base_name = name, base.name
     patcher = compat.model_patcher(model)
     kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
     patcher.add_wrapper_with_key(kind, "dv2_context_windows", compat.frames_in_context_windows)
     return patcher
 
 
-def _check_shapes(name: str, weights: dict[str, Tensor], config: UNet3DConfig) -> None:
-    """Refuse other tensors than those of the UNet, before memory is taken for it."""
-    # Plain layers: those of newer cores have no weights until they are loaded.
-    expected = {k: tuple(v.shape) for k, v in UNet3D(config, device="meta").state_dict().items()}
-    given = {k: tuple(v.shape) for k, v in weights.items()}
-    if expected != given:
-        differs = sorted(set(expected.items()) ^ set(given.items()))
-        raise ValueError(
-            f"{name} has {len(given)} tensors where this UNet has {len(expected)}; the first that differs is "
-            f"{differs[0][0]!r}. The file is cut short or of another model; download it again."
-        )
-
-
 def _depths(config: UNet3DConfig, per_level: int) -> list[int]:
     return [
         int(level in config.attention_levels) for level in range(len(config.channel_mult)) for _ in range(per_level)
     ]
-
-
-def _looks_like(weights: dict[str, Any]) -> str:
-    """One clause on what a file without our signature seems to be."""
-    keys = list(weights)
-    if any("temp_convs" in k or k.startswith("transformer_in.") for k in keys):
-        return "has diffusers names (convert it to the original names first)"
-    if any("lora" in k for k in keys):
-        return "looks like a LoRA"
-    if any(k.startswith(("ref.", "controlnet.")) for k in keys):
-        return "looks like a DreamVideo-2 adapter"
-    if any(k.startswith(("taesd_", "decoder.", "first_stage_model.")) for k in keys):
-        return "looks like a VAE or a whole checkpoint"
-    if any(k.startswith("text_model.") or "resblocks" in k for k in keys):
-        return "looks like a text encoder"
-    if any(k.startswith("input_blocks.") for k in keys):
-        return "looks like an image UNet"
-    return f"starts with {keys[0]!r}"

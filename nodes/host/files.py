@@ -10,6 +10,8 @@ from typing import Any
 import comfy.utils
 import folder_paths
 
+from ...dv2_core.checkpoints import read_weights
+
 PACK = Path(__file__).resolve().parents[2]
 ADAPTERS = "dreamvideo2"
 EXAMPLES = "dreamvideo2"
@@ -90,14 +92,12 @@ def path_of(key: str, name: str) -> Path:
 
 def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Tensors and metadata of a safetensors or (weights-only) torch file, or a sentence for anything else."""
-    try:
-        weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-    except Exception as error:  # every loader has exceptions of its own; the cause is kept in the sentence
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"{path.name} cannot be read as model weights ({reason}). It is damaged, not a model, or holds code, "
-            "which is never run. Download it again or choose another file."
-        ) from error
-    if not isinstance(weights, dict) or not weights:
+    weights, metadata = read_weights(path, mmap())
+    if not weights:
         raise ValueError(f"{path.name} holds no model weights. Choose another file.")
-    return weights, metadata or {}
+    return weights, metadata
+
+
+def mmap() -> bool:
+    """Whether files may stay on disk until their tensors are used: not under ``--disable-mmap``."""
+    return not getattr(comfy.utils, "DISABLE_MMAP", False)
