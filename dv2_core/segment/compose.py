@@ -7,11 +7,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..boxes import BoxPlan, BoxTrack, draw_boxes, from_masks
+from ..boxes import BoxPlan, BoxTrack, draw_boxes, fill_gaps, from_masks, smooth
 from .detector import THRESHOLD, Detector
 from .folder import Progress, check_frames
 from .prompt import Prompt
 from .sam2 import Segmenter, VideoSegmenter
+
+#: A piece of a mask smaller than this part of the largest one is a slip of the network; larger ones are the subject
+#: behind something.
+SPECK = 0.05
 
 #: Colour and strength in which `overlay` shows a mask.
 TINT, TINT_SHARE = (0.10, 0.65, 1.00), 0.45
@@ -55,7 +59,7 @@ def subject_mask(
     prompt = locate(image, subject, detector, threshold)
     if progress:
         progress(1, 2)
-    mask = segmenter.segment(image[None], [prompt])[0]
+    mask = without_specks(segmenter.segment(image[None], [prompt]))[0]
     if not bool(mask.any()):
         raise ValueError(
             "The segmentation model finds no subject there; give a box that holds all of it, or a point on it."
@@ -71,6 +75,8 @@ def boxes_from_video(
     segmenter: VideoSegmenter,
     detector: Detector | None = None,
     threshold: float = THRESHOLD,
+    gaps: int = 4,
+    smoothing: int = 9,
     fps: float = 8.0,
     progress: Progress | None = None,
 ) -> tuple[Tensor, BoxPlan]:
@@ -78,7 +84,9 @@ def boxes_from_video(
 
     frames: [F, H, W, 3], 0..1. subject: the word for it, found by `detector` in the first frame with at least
     `threshold`, or where it is in that frame (a prompt, or its mask [H, W]). `segmenter` follows it from there. Boxes
-    are those of `from_masks`; in a frame without a mask the subject is not visible. fps goes into the plan.
+    are those of `from_masks`; in a frame without a mask the subject is not visible.
+    gaps: so many hidden frames in a row are filled (`fill_gaps`). smoothing: window of `smooth` in frames, 0 for none.
+    fps: goes into the plan.
 
     Source: arXiv 2410.13830, boxes from a reference video; detector and segmenter as in its data pipeline, with SAM 2's
     video model in DEVA's place.
@@ -94,16 +102,31 @@ def boxes_from_video(
     if progress:
         progress(1, total)
     step = None if progress is None else lambda done, _: progress(done + 1, total)
-    masks = segmenter.track(frames, start, step)
+    masks = without_specks(segmenter.track(frames, start, step))
     if not bool(masks.any()):
         raise ValueError(
             f"The segmentation model finds no subject in any of the {len(frames)} frames; give a box that holds all of "
             "it in frame 1, or a point on it."
         )
-    track = from_masks(masks)
+    track = fill_gaps(from_masks(masks), gaps)
+    track = smooth(track, smoothing) if smoothing else track
     if isinstance(subject, str):
         track = replace(track, label=subject.strip())
     return masks, BoxPlan((track,), frames.shape[2], frames.shape[1], fps)
+
+
+def without_specks(masks: Tensor) -> Tensor:
+    """Masks bool [F, H, W] without the pieces (joined over edges or corners) under SPECK of each frame's largest."""
+    from scipy import ndimage
+
+    kept = torch.zeros_like(masks)
+    for t, mask in enumerate(masks.numpy()):
+        pieces, count = ndimage.label(mask, [[1, 1, 1]] * 3)
+        if count:
+            sizes = torch.from_numpy(pieces).flatten().bincount()
+            sizes[0] = 0
+            kept[t] = (sizes >= SPECK * sizes.max())[torch.from_numpy(pieces).long()] & masks[t]
+    return kept
 
 
 def overlay(frames: Tensor, masks: Tensor, tracks: BoxTrack | tuple[BoxTrack, ...] = ()) -> Tensor:

@@ -171,10 +171,23 @@ def test_where_the_subject_is_hidden_the_track_is_invisible_and_keeps_its_way(
 ) -> None:
     boxes: list[tuple[int, int, int, int] | None] = [*MOVING]
     boxes[3] = boxes[4] = None
-    masks, plan = boxes_from_video(video(boxes), "box", follower, detector)
+    masks, plan = boxes_from_video(video(boxes), "box", follower, detector, gaps=0)
     track = plan.track()
     assert track.visible == tuple(t not in (3, 4) for t in range(FRAMES))
+    assert all(boxes_from_video(video(boxes), "box", follower, detector, gaps=2)[1].track().visible)
     assert not masks[3].any() and overlap(track.boxes[3], fractions(MOVING[3])) > 0.8
+
+
+def test_specks_far_from_the_subject_do_not_widen_its_box_but_a_part_behind_a_pole_counts(
+    detector: Detector, follower: VideoSegmenter
+) -> None:
+    frames = video(list(MOVING))
+    frames[2:, 36:38, 76:78] = RED  # a speck
+    left, _, right, _ = MOVING[5]
+    frames[5, :, (left + right) // 2 : (left + right) // 2 + 3] = GREY  # a pole
+    masks, plan = boxes_from_video(frames, "box", follower, detector, smoothing=0)
+    assert not masks[:, 32:, 70:].any()
+    assert overlap(plan.track().boxes[5], fractions(MOVING[5])) > 0.9
 
 
 def test_a_given_box_needs_no_detector_and_progress_counts_the_search_and_every_frame(
@@ -194,8 +207,8 @@ def test_a_word_that_is_not_in_the_first_frame_is_told_with_the_frame_and_the_be
     with pytest.raises(ValueError) as refusal:
         boxes_from_video(video(boxes), "dog", follower, detector)
     assert str(refusal.value) == (
-        "No 'dog' found in frame 1: the best score is 0.12, below the threshold of 0.35. Use another word for it, lower "
-        "the threshold, or give a box or a point instead."
+        "No 'dog' found in frame 1: the best score is 0.12, below the threshold of 0.35. Use another word for it, "
+        "lower the threshold, or give a box or a point instead."
     )
 
 
