@@ -78,7 +78,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     from .checkpoints import convert as run
-    from .checkpoints.convert import DTYPES
+    from .checkpoints.converter import DTYPES
 
     dtype = DTYPES[arguments.dtype] if arguments.dtype else None
     print(run(arguments.source, arguments.target, arguments.to, dtype, arguments.prediction))

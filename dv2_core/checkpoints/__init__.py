@@ -1,7 +1,7 @@
 """Layouts of published base files, how they are recognised, and the maps between their parameter names."""
 
 from .base_file import BaseFile, file_of, may_be_base, name_of, read_base
-from .convert import convert
+from .converter import convert
 from .diffusers_keys import diffusers_to_original, original_to_diffusers
 from .weights_file import mentions, read_weights
 

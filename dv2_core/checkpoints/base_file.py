@@ -31,7 +31,8 @@ SIGNATURES: dict[Layout, str] = {
 PREDICTIONS = ("eps", "v", "v_zsnr")
 WANTED = (
     "Here belongs the UNet of ModelScopeT2V or ZeroScope: text2video_pytorch_model.pth or a diffusers unet folder "
-    "(2.82 GB in fp16, 5.65 GB in fp32), or a base that this pack's trainer wrote. Download it again or choose another."
+    "(2.82 GB in fp16, 5.65 GB in fp32), or a base that this pack's trainer wrote. Choose another file, or download it "
+    "again."
 )
 # What tells the sizes: first convolution, first temporal transformer, first cross-attention, last convolution.
 _TELLING: dict[Layout, tuple[str, str, str, str]] = {

@@ -42,12 +42,21 @@ def load_initial(model: TrainingModel) -> str:
         load_exported(model, path)
     else:
         if config.init != "random":
-            base = read_base(path, config.unet)
-            base.check_numbers()
-            _load(model.base, base.weights, path)
+            _load(model.base, _read_base(path, config), path)
         if model.adapter is not None:
             model.adapter.initialize_weights(model.base)
     return fingerprint(model.base.state_dict())
+
+
+def _read_base(path: Path, config: TrainConfig) -> dict[str, Tensor]:
+    try:
+        base = read_base(path, config.unet)
+        base.check_numbers()
+    except ValueError as error:
+        raise ValueError(
+            f"init ({path.name}) cannot be used: {error} If it is of another size, set [unet] to the sizes of its weights."
+        ) from error
+    return base.weights
 
 
 def load_exported(model: TrainingModel, folder: Path) -> None:

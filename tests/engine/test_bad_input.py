@@ -244,7 +244,7 @@ OTHER_MODELS: dict[str, tuple[Any, str]] = {
     ),
     "lora": (small("lora_unet_input_blocks_1_1_proj_in.lora_up.weight"), "looks like a LoRA"),
     "generic lora": (small("diffusion_model.input_blocks.1.1.proj_in.lora_A.weight"), "looks like a LoRA"),
-    "diffusers": (small("conv_in.weight", "transformer_in.norm.weight"), "has diffusers names"),
+    "diffusers": (small("conv_in.weight", "transformer_in.norm.weight"), "has only a part of such a UNet"),
     "adapter": ("dreamvideo2/tiny.safetensors", "looks like a DreamVideo-2 adapter"),
     "text encoder": ("text_encoders/tiny-text.safetensors", "looks like a text encoder"),
     "vae": ("vae/tiny-vae.safetensors", "looks like a VAE"),
