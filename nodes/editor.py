@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import folder_paths
@@ -11,9 +12,10 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..dv2_core.boxes import KeyframePlan, from_bounding_boxes, rasterize, to_bounding_boxes
-from ..dv2_core.boxes.plan import BoxPlan
+from ..dv2_core.boxes import KeyframePlan, rasterize, to_bounding_boxes
+from ..dv2_core.boxes.formats import read_any
 from .host import compat
+from .host.frames import under_boxes
 from .subject import size_inputs
 from .types import CATEGORY
 
@@ -45,6 +47,14 @@ def read_document(document: str, length: int) -> KeyframePlan | None:
     return plan
 
 
+def read_seed(value: Any, length: int, width: int, height: int, fps: float) -> KeyframePlan:
+    """Connected boxes of any format as a plan to edit. A keyframe document stays as it is drawn."""
+    plan = read_any(value, width, height, length, fps=fps)
+    if isinstance(value, str) and '"tracks"' in value and '"version"' in value:
+        return KeyframePlan.from_json(value)
+    return KeyframePlan.from_plan(plan)
+
+
 class BoxEditor(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -62,11 +72,12 @@ class BoxEditor(io.ComfyNode):
                                tooltip="Frames per second, for playing in the editor and for files."),
                 io.String.Input("track", default="",
                                 tooltip="Id of the track whose masks and boxes are put out; empty: the first."),
-                BoxDocument.Input("document", default="", tooltip="What is drawn, as JSON; the editor writes it."),
+                BoxDocument.Input("document", default="", socketless=True,
+                                  tooltip="What is drawn, as JSON; the editor writes it."),
                 io.Image.Input("background", optional=True,
                                tooltip="What to draw on. A loader's file shows at once, others after a run."),
-                compat.bounding_box_input("bounding_boxes", optional=True,
-                                          tooltip="Boxes to start from, seen after a run. What you draw wins."),
+                compat.boxes_input("bounding_boxes", optional=True,
+                                   tooltip="Boxes to start from, of any node: seen after a run. What you draw wins."),
             ],
             outputs=[
                 io.Mask.Output(display_name="masks", tooltip="1 inside the box, one per frame."),
@@ -92,34 +103,41 @@ class BoxEditor(io.ComfyNode):
     @classmethod
     def execute(cls, length: int, width: int, height: int, fps: float, track: str, document: str,
                 background: torch.Tensor | None = None, bounding_boxes: Any = None) -> io.NodeOutput:  # fmt: skip
-        plan = read_document(document, length)
         ui: dict[str, Any] = {"dv2_canvas": [{"width": width, "height": height, "length": length, "fps": fps}]}
         if background is not None:
-            ui["dv2_background"] = save_background(background)
+            ui["dv2_background"] = save_background(background, length)
+        seed = None
         if bounding_boxes is not None:
-            seed = from_bounding_boxes(bounding_boxes, width, height, length)
-            start = KeyframePlan.from_plan(BoxPlan((seed,), width, height, fps))
-            ui["dv2_seed"] = [start.to_json()]
-            plan = plan or start
-        if plan is None:
-            return io.NodeOutput(ui=ui, block_execution=EMPTY)
-        plan = KeyframePlan(plan.tracks, width, height, length, fps)
+            seed = read_seed(bounding_boxes, length, width, height, fps)
+            ui["dv2_seed"] = [seed.to_json()]
+        try:
+            plan = read_document(document, length) or seed
+            if plan is None:
+                raise ValueError(EMPTY)
+        except ValueError as error:
+            # What is connected, and how long it is, is news for the page: it goes there, and the sentence further on.
+            return io.NodeOutput(None, ui=ui, block_execution=str(error))
+        plan = replace(plan, width=width, height=height, fps=fps)
         boxes = plan.evaluate().track(track)
         return io.NodeOutput(
             rasterize(boxes, width, height), to_bounding_boxes(boxes, width, height), plan.to_json(), length, ui=ui
         )
 
 
-def save_background(frames: torch.Tensor) -> list[dict[str, Any]]:
-    """Up to BACKGROUND_FRAMES of frames [F, H, W, C] as small JPEGs in ComfyUI's temp folder, and where they are."""
+def save_background(background: torch.Tensor, length: int) -> list[dict[str, Any]]:
+    """What the page draws on: small JPEGs in ComfyUI's temp folder, at most BACKGROUND_FRAMES, with their frames.
+
+    background: [F, H, W, 3 or 4]; spread over `length` frames as previews do (`under_boxes`). A picture is one file.
+    """
+    frames = under_boxes(background, length if len(background) > 1 else 1, 1, 1)  # [length or 1, H, W, 3]
     shown = min(len(frames), BACKGROUND_FRAMES)
-    indices = [round(i * (len(frames) - 1) / max(shown - 1, 1)) for i in range(shown)]
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         "dv2_background", folder_paths.get_temp_directory()
     )
     saved = []
-    for i, index in enumerate(indices):
-        pixels = (frames[index, ..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+    for i in range(shown):
+        index = round(i * (len(frames) - 1) / max(shown - 1, 1))
+        pixels = (frames[index].clamp(0, 1) * 255).round().byte().cpu().numpy()
         picture = Image.fromarray(np.ascontiguousarray(pixels), "RGB")
         picture.thumbnail((BACKGROUND_SIDE, BACKGROUND_SIDE))
         file = f"{name}_{counter:05}_{i:02}_.jpg"

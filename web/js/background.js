@@ -1,6 +1,7 @@
 // The picture or video under the boxes: of the connected loader at once, of anything else after a run.
 
 const IMAGE = /\.(png|jpe?g|webp|gif|bmp|avif)$/i;
+const USUAL_RATE = 24;
 const VIDEO = /\.(mp4|webm|mov|mkv|m4v|ogv)$/i;
 
 /** Whether a file's name is that of a picture or video that a page can show. */
@@ -42,13 +43,13 @@ export class Background {
     this.redraw();
   }
 
-  /** What to draw for a frame, or null while there is nothing. */
-  at(frame, fps) {
+  /** What to draw for a frame of `length`, or null while there is nothing. */
+  at(frame, length) {
     if (this.#frames.length) {
       const entry = this.#frames.findLast((candidate) => candidate.frame <= frame) ?? this.#frames[0];
       return ready(entry.picture);
     }
-    if (this.#video) return this.#seek(frame, fps);
+    if (this.#video) return this.#seek(length > 1 ? frame / (length - 1) : 0);
     return ready(this.#picture);
   }
 
@@ -69,18 +70,21 @@ export class Background {
     this.#video = video;
     video.onseeked = () => this.redraw();
     video.onloadeddata = async () => {
-      video.dataset.fps = (await measureRate(video)) || "";
+      video.onloadeddata = null;
+      video.dataset.rate = await measureRate(video);
       this.redraw();
     };
     video.src = url;
   }
 
-  /** The video, on its way to a frame: a frame of the boxes is a frame of the file. */
-  #seek(frame, fps) {
+  /** The video, on its way to a part (0..1) of it: as in a run, first frame on first and last on last. */
+  #seek(part) {
     const video = this.#video;
-    if (video.dataset.fps === undefined || video.readyState < 2) return video.readyState < 2 ? null : video;
-    const rate = Number(video.dataset.fps) || fps;
-    const time = Math.min((frame + 0.5) / rate, Math.max(video.duration - 0.5 / rate, 0));
+    if (video.readyState < 2) return null;
+    const rate = Number(video.dataset.rate);
+    if (!rate) return video; // still being measured
+    const last = Math.max(Math.round(video.duration * rate) - 1, 0);
+    const time = (Math.round(part * last) + 0.5) / rate; // the middle of a frame, safe from rounding
     if (!video.seeking && Math.abs(video.currentTime - time) > 0.25 / rate) video.currentTime = time;
     return video;
   }
@@ -88,9 +92,9 @@ export class Background {
 
 const ready = (picture) => (picture?.complete && picture.naturalWidth ? picture : null);
 
-/** Frames per second of a video, from the times of its first frames; 0 where the browser does not tell. */
+/** Frames per second of a video, from the times of its first frames; USUAL_RATE where the browser does not tell. */
 async function measureRate(video) {
-  if (!video.requestVideoFrameCallback) return 0;
+  if (!video.requestVideoFrameCallback) return USUAL_RATE;
   const times = [];
   await new Promise((resolve) => {
     const timer = setTimeout(resolve, 1500); // a still, or one that does not play here
@@ -106,5 +110,5 @@ async function measureRate(video) {
   });
   video.pause();
   const gaps = times.slice(1).map((time, i) => time - times[i]).filter((gap) => gap > 0.001);
-  return gaps.length ? Math.round(100 / Math.min(...gaps)) / 100 : 0; // a dropped frame makes a gap longer, never shorter
+  return gaps.length ? Math.round(100 / Math.min(...gaps)) / 100 : USUAL_RATE; // a dropped frame makes a gap longer
 }

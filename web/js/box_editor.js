@@ -12,7 +12,9 @@ const SIZES = ["width", "height", "length", "fps"];
 const [WIDTH, TALLER] = [490, 160]; // of a new node: its width, and how much it is higher than it must be
 const LEAST = 320; // height of the editor
 
-const viewUrl = ({ filename, subfolder, type }) => api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+function viewUrl({ filename, subfolder, type }) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
 
 app.registerExtension({
   name: "DreamVideo2.BoxEditor",

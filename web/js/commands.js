@@ -25,13 +25,16 @@ function goTo(state, frame) {
 }
 
 const tool = (name) => ({
-  on: (state) => state.tool === name && !state.addingTrack, run: (state) => state.set({ tool: name, addingTrack: false }),
+  on: (state) => state.tool === name && !state.addingTrack,
+  run: (state) => state.set({ tool: name, addingTrack: false }),
 });
 const option = (name) => ({ on: (state) => state.options[name], run: (state) => state.toggle(name) });
 
 export const COMMANDS = {
   box: { title: "Draw, move and resize boxes", key: "B", ...tool("box") },
-  path: { title: "Draw the path: the box follows your hand, at its speed, to the next keyframe", key: "P", ...tool("path") },
+  path: {
+    title: "Draw the path: the box follows your hand, at its speed, to the next keyframe", key: "P", ...tool("path"),
+  },
   newTrack: {
     title: "Another subject: the next box you draw is its own track", key: "N", enabled: hasTrack,
     on: (state) => state.addingTrack, run: (state) => state.set({ addingTrack: !state.addingTrack, tool: "box" }),
@@ -62,7 +65,10 @@ export const COMMANDS = {
   last: { title: "Last frame", key: "End", run: (state) => goTo(state, state.length - 1) },
   key: {
     title: "Add or remove a keyframe here", key: "K", enabled: hasTrack, on: (state) => Boolean(state.keyframe),
-    run: (state) => state.commit((state.keyframe ? removeKeyframe : addKeyframe)(state.shown, state.track, state.frame)),
+    run(state) {
+      const change = state.keyframe ? removeKeyframe : addKeyframe;
+      state.commit(change(state.shown, state.track, state.frame));
+    },
   },
   visible: {
     title: "Show or hide the subject from this frame on", key: "V", enabled: hasTrack,
@@ -103,7 +109,8 @@ export function copyText(state) {
   if (!hasTrack(state)) return "";
   const plan = addKeyframe(state.shown, state.track, state.frame);
   const track = plan.tracks[state.track];
-  return toJson({ ...plan, tracks: [{ ...track, keyframes: [{ ...keyframeAt(track, state.frame), path: undefined }] }] });
+  const key = { ...keyframeAt(track, state.frame), path: undefined };
+  return toJson({ ...plan, tracks: [{ ...track, keyframes: [key] }] });
 }
 
 /** One copied box goes to this frame of the active track; a whole document replaces what is drawn. Else: false. */
@@ -116,7 +123,8 @@ export function pasteText(state, text) {
   }
   const { tracks: [track, ...others] } = pasted;
   if (others.length || track.keyframes.length > 1) {
-    state.commit(pasted);
+    const { width, height, fps } = state.canvas;
+    state.commit({ ...pasted, width, height, fps });
     return true;
   }
   const [{ box, visible }] = track.keyframes;

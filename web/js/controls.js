@@ -51,8 +51,8 @@ export class Controls {
     this.transport = this.#bar("Playback and keyframes", TRANSPORT);
     this.readout = element("output", { className: "dv2-readout", title: "Frame" });
     this.transport.insertBefore(this.readout, this.transport.children[1]);
-    this.easing = element("select", { className: "dv2-easing", title: "Easing from this keyframe to the next (1 to 5)" });
-    this.easing.ariaLabel = "Easing to the next keyframe";
+    this.easing = element("select", { className: "dv2-easing", title: "Easing between these keyframes (1 to 5)" });
+    this.easing.ariaLabel = "Easing between these keyframes";
     for (const name of EASINGS) this.easing.append(new Option(EASING_NAMES[name], name));
     this.easing.addEventListener("change", () => setEasing(state, this.easing.value));
     this.transport.append(element("div", { className: "dv2-group" }, this.#button("smooth"), this.easing));
@@ -75,7 +75,7 @@ export class Controls {
     setIcon(this.#buttons.get("play"), state.playing ? "pause" : "play");
     setText(this.readout, `${state.frame + 1} / ${state.length}`);
     const segment = state.segmentStart;
-    this.easing.disabled = !segment || segment === state.activeTrack.keyframes.at(-1);
+    this.easing.disabled = !segment || state.activeTrack.keyframes.length < 2;
     if (this.easing.value !== (segment?.easing ?? "linear")) this.easing.value = segment?.easing ?? "linear";
     this.#updateStatus();
     this.#updateNotice();
@@ -118,7 +118,7 @@ export class Controls {
     this.status.classList.remove("dv2-warning");
     if (state.addingTrack) return setText(this.status, "Drag a box for the new subject.");
     if (state.tool === "path") {
-      return setText(this.status, "Draw the path with the mouse: the box follows at your speed, up to the next keyframe.");
+      return setText(this.status, "Draw the path: the box follows at your speed, up to the next keyframe.");
     }
     if (!track) return setText(this.status, "");
     const { width, height } = state.canvas;
@@ -130,7 +130,8 @@ export class Controls {
     this.status.classList.toggle("dv2-warning", Boolean(warning));
     const [a, b] = [uncut[Math.max(state.frame - 1, 0)], uncut[state.frame]];
     const speed = Math.hypot(((b[0] + b[2] - a[0] - a[2]) / 2) * width, ((b[1] + b[3] - a[1] - a[3]) / 2) * height);
-    const numbers = `x ${short(x1)}  y ${short(y1)}   ${short(x2 - x1)} × ${short(y2 - y1)} px   ${short(speed)} px/frame`;
+    const size = `${short(x2 - x1)} × ${short(y2 - y1)} px`;
+    const numbers = `x ${short(x1)}  y ${short(y1)}   ${size}   ${short(speed)} px/frame`;
     const hint = state.shown.tracks.length === 1 && track.keyframes.length === 1 && state.length > 1
       && "Go to another frame and move the box: that makes a keyframe.";
     setText(this.status, warning || hint || numbers);

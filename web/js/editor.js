@@ -31,7 +31,9 @@ export class BoxEditor {
     stage.append(this.controls.notice, this.controls.help);
     const { toolbar, transport, status } = this.controls;
     const style = element("link", { rel: "stylesheet", href: STYLE });
-    this.element = element("div", { className: "dv2-editor widget-expands" }, style, toolbar, stage, transport, timeline, status);
+    // "widget-expands" is ComfyUI's own word, in Nodes 2.0, for a widget that takes the room that is left.
+    this.element = element("div", { className: "dv2-editor widget-expands" },
+      style, toolbar, stage, transport, timeline, status);
     // ComfyUI would drag the node or open its menu.
     for (const name of ["pointerdown", "contextmenu", "dblclick"]) {
       this.element.addEventListener(name, (event) => event.stopPropagation());

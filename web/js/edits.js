@@ -86,12 +86,13 @@ export function moveKeyframe(plan, index, from, to) {
 }
 
 /**
- * A path drawn by hand, from the keyframe at or before `frame` to the next one (to the last frame where there is none).
+ * A path drawn by hand, from the keyframe at or before `frame` to the next one; where there is none, from the first
+ * frame or to the last.
  * samples: [milliseconds, x, y] of the box's centre, in the order drawn.
  */
 export function setPath(plan, index, frame, samples) {
   const track = plan.tracks[index];
-  const start = track.keyframes[Math.max(keyframeBefore(track, frame), 0)].frame;
+  const start = pathStart(plan, index, frame);
   const next = track.keyframes.find((key) => key.frame > start)?.frame ?? plan.length - 1;
   if (next <= start) return plan;
   const path = timedPath(samples, plan.width, plan.height);
@@ -100,9 +101,15 @@ export function setPath(plan, index, frame, samples) {
     const [w, h] = [(box[2] - box[0]) / 2, (box[3] - box[1]) / 2];
     return [x - w, y - h, x + w, y + h];
   };
-  plan = setBox(plan, index, start, place(boxAt(track, start), path[0]));
+  plan = setBox(addKeyframe(plan, index, next), index, start, place(boxAt(track, start), path[0]));
   plan = setBox(plan, index, next, place(boxAt(track, next), path.at(-1)));
   return changeKeyframe(plan, index, start, { path, easing: "linear" });
+}
+
+/** Where a path drawn at `frame` starts: the keyframe at or before it; at the end of the clip, what led there. */
+export function pathStart(plan, index, frame) {
+  const before = (key) => key.frame <= frame && key.frame < plan.length - 1;
+  return plan.tracks[index].keyframes.findLast(before)?.frame ?? 0;
 }
 
 /** Samples [milliseconds, x, y] -> the fewest points [u, x, y], u from 0 to 1, within a pixel of them at all times. */
@@ -136,7 +143,7 @@ export function stretch(plan, length) {
   return { ...plan, length, tracks };
 }
 
-/** Another number of frames at the same timing: what comes after the end is cut off, with a keyframe where it is cut. */
+/** Another number of frames at the same timing: what comes after the end is cut off, a keyframe where it is cut. */
 export function trim(plan, length) {
   let kept = { ...plan, length: Math.max(length, plan.length) };
   plan.tracks.forEach((track, index) => {

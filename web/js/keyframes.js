@@ -87,7 +87,7 @@ export function fromJson(text) {
     throw new Error(`The box document is not valid JSON: ${error.message}.`);
   }
   if (value?.version !== VERSION || !Array.isArray(value.tracks)) {
-    throw new Error(`The box document has version ${value?.version}; this editor reads version ${VERSION} with tracks.`);
+    throw new Error(`The box document has version ${value?.version}; this editor reads version ${VERSION}.`);
   }
   const plan = {
     version: VERSION, width: value.width, height: value.height, length: value.length, fps: value.fps ?? 8,

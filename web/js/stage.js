@@ -64,7 +64,7 @@ export class Stage {
   #drawCanvas(context, view) {
     context.fillStyle = "#26282c";
     context.fillRect(view.x, view.y, view.width, view.height);
-    const picture = this.background.at(this.state.frame, this.state.canvas.fps);
+    const picture = this.background.at(this.state.frame, this.state.length);
     if (picture) {
       context.imageSmoothingQuality = "high";
       context.drawImage(picture, view.x, view.y, view.width, view.height);
@@ -121,7 +121,7 @@ export class Stage {
   #drawOther(context, view, track, index) {
     const [x, y, width, height] = boxToScreen(view, this.boxOf(track));
     const colour = colourOf(index);
-    context.globalAlpha = this.state.evaluated(track).visible[this.state.frame] ? 0.75 : 0.35;
+    context.globalAlpha = this.state.evaluated(track).visible[this.state.frame] ? 0.9 : 0.4;
     this.#outline(context, x, y, width, height, colour, 1.5, this.state.evaluated(track).visible[this.state.frame]);
     tag(context, track.label || `#${track.id}`, x - 0.75, y, colour);
     context.globalAlpha = 1;
@@ -179,14 +179,16 @@ export class Stage {
       }
     }
     context.setLineDash([3, 3]);
-    for (const key of track.keyframes) {
-      if (key.frame === frame) continue;
-      const box = boxToScreen(view, key.box);
-      context.globalAlpha = 0.6;
-      context.strokeRect(...box);
-      context.fillStyle = colour;
-      context.textBaseline = "bottom";
-      context.fillText(String(key.frame + 1), box[0] + 3, box[1] + box[3] - 2);
+    context.globalAlpha = 0.6;
+    context.fillStyle = colour;
+    context.textBaseline = "bottom";
+    const before = track.keyframes.findLast((key) => key.frame < frame);
+    const after = track.keyframes.find((key) => key.frame > frame);
+    for (const key of [before, after]) {
+      if (!key) continue;
+      const [x, y, width, height] = boxToScreen(view, key.box);
+      context.strokeRect(x, y, width, height);
+      context.fillText(String(key.frame + 1), x + 3, y + height - 2);
     }
     context.setLineDash([]);
     context.globalAlpha = 1;
@@ -198,23 +200,28 @@ export class Stage {
     const points = centres.map((point) => toScreen(view, point));
     const diagonal = Math.hypot(state.canvas.width, state.canvas.height);
     context.lineCap = "round";
+    context.lineWidth = state.options.speed ? 3 : 1.5;
+    context.globalAlpha = state.options.speed ? 0.95 : 0.7;
+    let colourNow = state.options.speed ? "" : colour; // one stroke for all frames of one colour
+    context.beginPath();
+    context.moveTo(...points[0]);
     for (let t = 1; t < points.length; t++) {
       const speed = distance(centres[t - 1], centres[t], state.canvas) / diagonal;
-      context.strokeStyle = state.options.speed ? speedColour(speed) : colour;
-      context.globalAlpha = state.options.speed ? 0.95 : 0.7;
-      context.lineWidth = state.options.speed ? 3 : 1.5;
-      context.beginPath();
-      context.moveTo(...points[t - 1]);
+      const next = state.options.speed ? speedColour(speed) : colour;
+      if (next !== colourNow) {
+        context.strokeStyle = colourNow;
+        context.stroke();
+        context.beginPath();
+        context.moveTo(...points[t - 1]);
+        colourNow = next;
+      }
       context.lineTo(...points[t]);
-      context.stroke();
     }
+    context.strokeStyle = colourNow;
+    context.stroke();
     context.globalAlpha = 1;
     context.fillStyle = colour;
-    points.forEach(([x, y]) => {
-      context.beginPath();
-      context.arc(x, y, 1.8, 0, 7);
-      context.fill();
-    });
+    for (const [x, y] of points) context.fillRect(x - 1.5, y - 1.5, 3, 3);
     for (const key of track.keyframes) {
       const [x, y] = toScreen(view, centre(key.box));
       diamond(context, x, y, key.frame === state.frame ? 6 : 5);
@@ -253,18 +260,23 @@ export class Stage {
   #invite(context, view) {
     const { error } = this.state;
     const text = error || "Drag a box around the place where the subject starts.";
-    const [x, y, width, height] = boxToScreen(view, [0.3, 0.28, 0.7, 0.72]);
     context.setLineDash([6, 5]);
     context.lineWidth = 1.5;
-    context.strokeStyle = "rgb(255 255 255 / 35%)";
-    if (!error) context.strokeRect(x, y, width, height);
+    context.strokeStyle = "rgb(255 255 255 / 45%)";
+    if (!error) context.strokeRect(...boxToScreen(view, [0.34, 0.16, 0.66, 0.62]));
     context.setLineDash([]);
     context.font = "13px Inter, system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillStyle = error ? "#ffb84d" : "rgb(255 255 255 / 85%)";
-    wrap(context, text, this.canvas.clientWidth - 40).forEach((line, i, all) => context.fillText(
-      line, this.canvas.clientWidth / 2, this.canvas.clientHeight / 2 + (i - (all.length - 1) / 2) * 18));
+    const [middle, low] = [this.canvas.clientWidth / 2, view.y + view.height * (error ? 0.5 : 0.8)];
+    const lines = wrap(context, text, this.canvas.clientWidth - 60);
+    const width = Math.max(...lines.map((line) => context.measureText(line).width)) + 24;
+    context.fillStyle = "rgb(15 16 18 / 80%)";
+    context.beginPath();
+    context.roundRect(middle - width / 2, low - lines.length * 9 - 6, width, lines.length * 18 + 12, 8);
+    context.fill();
+    context.fillStyle = error ? "#ffb84d" : "#ffffff";
+    lines.forEach((line, i) => context.fillText(line, middle, low + (i - (lines.length - 1) / 2) * 18));
     context.textAlign = "left";
   }
 }

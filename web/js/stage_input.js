@@ -1,6 +1,6 @@
 // Mouse, pen and finger on the stage: draw, move and resize boxes, record paths.
 
-import { addTrack, setBox, setPath } from "./edits.js";
+import { addTrack, pathStart, setBox, setPath } from "./edits.js";
 import { cursorOf, moveBox, ordered, resizeBox, snap, snapLines, toCanvas } from "./geometry.js";
 import { boxAt, centre, keyframeAt } from "./keyframes.js";
 import { place } from "./paint.js";
@@ -40,7 +40,8 @@ export class StageInput {
     const { state } = this;
     state.set({ playing: false });
     const from = toCanvas(view, point);
-    this.#drag = { pointer: event.pointerId, point, from, plan: state.shown, frame: state.frame, ...this.#begin(point, from, event) };
+    const began = this.#begin(point, from, event); // may go to another track or frame
+    this.#drag = { pointer: event.pointerId, point, from, plan: state.shown, frame: state.frame, ...began };
     this.#hover(event);
   }
 
@@ -56,15 +57,15 @@ export class StageInput {
     }
     if (found?.kind === "key") {
       state.goTo(found.frame);
-      return { box: keyframeAt(track, found.frame).box, name: "move", frame: found.frame };
+      return { box: keyframeAt(track, found.frame).box, name: "move" };
     }
     if (found?.kind === "grip") return { box: this.stage.boxOf(track), name: found.name };
     return { name: "draw" };
   }
 
   #beginPath(from, found, event) {
-    const track = this.state.activeTrack;
-    const start = track ? boxAt(track, this.state.segmentStart.frame) : null;
+    const { activeTrack, shown, track, frame } = this.state;
+    const start = activeTrack ? boxAt(activeTrack, pathStart(shown, track, frame)) : null;
     // Taken by the box it moves from where it is; elsewhere it starts at the pointer.
     const shift = found && start ? [centre(start)[0] - from[0], centre(start)[1] - from[1]] : [0, 0];
     return { name: "path", shift, samples: [[event.timeStamp, from[0] + shift[0], from[1] + shift[1]]] };

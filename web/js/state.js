@@ -54,13 +54,16 @@ export class EditorState {
     return this.shown.tracks[this.track];
   }
 
-  /** The keyframe under the playhead, and the one whose segment the playhead is in. */
+  /** The keyframe under the playhead. */
   get keyframe() {
     return this.activeTrack && keyframeAt(this.activeTrack, this.frame);
   }
 
+  /** The keyframe whose way to the next one the playhead is in; on and after the last one, the one before it. */
   get segmentStart() {
-    return this.activeTrack?.keyframes[Math.max(keyframeBefore(this.activeTrack, this.frame), 0)];
+    if (!this.activeTrack) return undefined;
+    const last = Math.max(this.activeTrack.keyframes.length - 2, 0);
+    return this.activeTrack.keyframes[Math.min(Math.max(keyframeBefore(this.activeTrack, this.frame), 0), last)];
   }
 
   /** Whether the document has another number of frames than the node asks for. */

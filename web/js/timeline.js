@@ -144,9 +144,10 @@ export class Timeline {
       const start = t;
       while (t < visible.length && colourAt(t) === fill) t++;
       if (!fill) continue;
-      const [left, right] = [Math.max(this.x(start) - half, this.x(0)), this.x(t - 1) + half];
+      const left = Math.round(Math.max(this.x(start) - half, this.x(0)));
+      const right = Math.round(Math.min(this.x(t - 1) + half, this.x(visible.length - 1)));
       context.fillStyle = fill;
-      context.fillRect(left, y - 4, Math.max(Math.min(right, this.x(visible.length - 1)) - left, 2), 8);
+      context.fillRect(left, y - 4, Math.max(right - left, 2), 8);
     }
     context.globalAlpha = 1;
   }
