@@ -2,19 +2,19 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .nodes.host.files import offer_example_subjects, register_folders
+from .nodes.host.files import offer_examples, register_folders
 
 register_folders()  # before the nodes list their files
-offer_example_subjects()
+offer_examples()
 
-from .nodes import box_files, box_sources, boxes, editor, load, patch, sample, subject  # noqa: E402
+from .nodes import box_files, box_sources, boxes, editor, load, patch, sample, segment, subject  # noqa: E402
 
 WEB_DIRECTORY = "./web"
 
 
 class DreamVideo2(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        modules = (load, subject, boxes, box_sources, box_files, editor, patch, sample)
+        modules = (load, subject, segment, boxes, box_sources, box_files, editor, patch, sample)
         return [node for module in modules for node in module.NODES]
 
 

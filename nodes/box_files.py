@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..dv2_core.boxes import BoxPlan, KeyframePlan
 from ..dv2_core.boxes.formats import read_any, write
@@ -16,8 +16,8 @@ from ..dv2_core.boxes.formats.document import is_document
 from ..dv2_core.boxes.formats.folder import read_text
 from ..dv2_core.boxes.json_text import read_json
 from .host import compat, files
-from .host.notices import say
 from .host.video import BOXES, READERS, read_entry, with_entry
+from .notices import said
 from .types import CATEGORY
 
 TEXTS = (".json", ".csv")
@@ -61,12 +61,20 @@ def read_file(path: Path, width: int, height: int, length: int) -> KeyframePlan:
     value: Any = path.parent
     if path.name not in CASES:
         value = read_text(path, path.parent)
-        found = read_json(value, "boxes") if path.suffix.lower() == ".json" else None
-        if is_document(found):
-            return sized(KeyframePlan.from_dict(found), width, height, length)
+        if document := document_in(value):
+            return sized(document, width, height, length)
     if not (width and height):
         raise ValueError(f"{path.name} does not say for which size its pixels are; set width and height.")
     return KeyframePlan.from_plan(read_any(value, width, height, length or None))
+
+
+def document_in(text: str) -> KeyframePlan | None:
+    """The keyframe document that a text is, or None for any other text. Raises ValueError for a bad document."""
+    try:
+        found = read_json(text, "boxes")
+    except ValueError:
+        return None  # CSV, or what its own reader refuses with a better sentence
+    return KeyframePlan.from_dict(found) if is_document(found) else None
 
 
 def sized(plan: KeyframePlan, width: int, height: int, length: int) -> KeyframePlan:
@@ -108,7 +116,6 @@ class SaveBoxes(io.ComfyNode):
                                tooltip="json: the keyframe document. csv: frame, id and box in pixels, for a table."),
             ],
             outputs=[],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )  # fmt: skip
 
@@ -126,8 +133,7 @@ class SaveBoxes(io.ComfyNode):
         plan = KeyframePlan.from_json(keyframes)
         text = write(plan.evaluate(), "csv") if format == "csv" else plan.to_json() + "\n"
         name, subfolder = files.save_text(text, filename_prefix, f".{format}")
-        say(cls, f"Saved as {'/'.join(filter(None, (subfolder, name)))}")
-        return io.NodeOutput(ui={"dv2_files": [ui.SavedResult(name, subfolder, io.FolderType.output)]})
+        return io.NodeOutput(ui=said(f"Saved as {'/'.join(filter(None, (subfolder, name)))}"))
 
 
 class LoadBoxes(io.ComfyNode):
@@ -158,7 +164,6 @@ class LoadBoxes(io.ComfyNode):
                 io.Int.Output(display_name="length"),
                 io.Float.Output(display_name="fps"),
             ],
-            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -180,9 +185,8 @@ class LoadBoxes(io.ComfyNode):
     def execute(cls, file: str, width: int, height: int, length: int) -> io.NodeOutput:
         document = read_file(box_file(file), width, height, length)
         plan = document.evaluate()
-        say(cls, summary(plan))
-        boxes = write(plan, "bounding_box", track="")
-        return io.NodeOutput(document.to_json(), boxes, plan.width, plan.height, plan.length, plan.fps)
+        boxes, sizes = write(plan, "bounding_box", track=""), (plan.width, plan.height, plan.length, plan.fps)
+        return io.NodeOutput(document.to_json(), boxes, *sizes, ui=said(summary(plan)))
 
 
 class EmbedBoxes(io.ComfyNode):

@@ -12,7 +12,7 @@ from ..dv2_core.boxes import fill_gaps as filled
 from ..dv2_core.boxes.formats import write
 from .box_files import summary
 from .host import compat
-from .host.notices import say
+from .notices import said
 from .types import CATEGORY
 
 
@@ -46,7 +46,6 @@ class BoxesFromMasks(io.ComfyNode):
                 io.Int.Output(display_name="height", tooltip="Of the masks."),
                 io.Int.Output(display_name="length", tooltip="Number of masks."),
             ],
-            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -63,9 +62,9 @@ class BoxesFromMasks(io.ComfyNode):
         length, height, width = masks.shape
         plan = BoxPlan((track,), width, height, fps)
         hidden = track.visible.count(False)
-        say(cls, summary(plan) + (f", hidden in {hidden}" if hidden else ""))
-        document = KeyframePlan.from_plan(plan)
-        return io.NodeOutput(document.to_json(), write(plan, "bounding_box"), width, height, length)
+        ui = said(summary(plan) + (f", hidden in {hidden}" if hidden else ""))
+        document = KeyframePlan.from_plan(plan).to_json()
+        return io.NodeOutput(document, write(plan, "bounding_box"), width, height, length, ui=ui)
 
 
 NODES: list[Any] = [BoxesFromMasks]

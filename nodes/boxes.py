@@ -10,11 +10,12 @@ from comfy_api.latest import io
 
 from ..dv2_core.boxes import BoxPlan, draw_boxes, rasterize
 from ..dv2_core.boxes.formats import read_any, write
-from .box_files import summary
+from ..dv2_core.boxes.preflight import Preflight, check_plan, off_canvas
+from .box_files import document_in, summary
 from .host import compat
 from .host.adapter import HostAdapter
 from .host.frames import under_boxes
-from .host.notices import say
+from .notices import said
 from .subject import size_inputs
 from .types import CATEGORY, Adapter
 
@@ -78,7 +79,6 @@ class BoxesToMask(io.ComfyNode):
                 io.String.Output(display_name="keyframes", tooltip="All subjects as a keyframe document (JSON)."),
                 io.Image.Output(display_name="preview", tooltip="All boxes with their frame numbers."),
             ],
-            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -93,7 +93,9 @@ class BoxesToMask(io.ComfyNode):
         if replaced or any(given is None for given in (boxes, length, width, height, track, resample, format, *sizes)):
             return True
         try:
-            read_plan(boxes, length, width, height, resample, format, *sizes).track(track)
+            plan = read_plan(boxes, length, width, height, resample, format, *sizes)
+            plan.track(track)
+            check_plan(plan).raise_errors()
         except ValueError as error:
             return str(error)
         return True
@@ -114,7 +116,8 @@ class BoxesToMask(io.ComfyNode):
         plan = read_plan(value, length, width, height, resample, format, source_width, source_height, box_width,
                          box_height)  # fmt: skip
         chosen = plan.track(track)
-        say(cls, summary(plan))
+        told = preflight(value, plan, adapter)
+        told.raise_errors()
         return io.NodeOutput(
             rasterize(chosen, width, height),
             write(plan, "bounding_box", track=chosen.obj_id),
@@ -122,6 +125,7 @@ class BoxesToMask(io.ComfyNode):
             write(plan, "tracks"),
             write(plan, "keyframes"),
             draw_boxes(under_boxes(background, length, width, height), plan.tracks, numbers=True),
+            ui=said(summary(plan), told.warnings),
         )
 
 
@@ -140,6 +144,16 @@ def read_plan(value: Any, length: int, width: int, height: int, resample: bool =
         plan = read_any(value, *source, length, fmt, size=size)
     plan = plan if plan.length == length else plan.resample(length)
     return replace(plan, width=width, height=height)
+
+
+def preflight(value: Any, plan: BoxPlan, adapter: HostAdapter | None) -> Preflight:
+    """What is worth saying about the boxes; of keyframes also what of them lies outside the canvas."""
+    told = check_plan(plan, **(adapter.trained_boxes() if adapter else {}))
+    document = document_in(value) if isinstance(value, str) else None
+    if document is None:
+        return told
+    document = replace(document, width=plan.width, height=plan.height)
+    return replace(told, warnings=(*told.warnings, *off_canvas(document)))
 
 
 def check_mask(mask: torch.Tensor, length: int, width: int, height: int, resample: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,21 @@ class HostAdapter:
 
     def __deepcopy__(self, memo: Any) -> HostAdapter:
         return self  # MODEL clones deep-copy their options; the weights must not be copied with them
+
+    def trained_boxes(self) -> dict[str, Any]:
+        """What the boxes of its training were like, as ``dv2_core.boxes.preflight.check_plan`` takes it.
+
+        The file says it in its metadata: ``training.boxes``, JSON {"fastest": canvas heights per frame, "area":
+        [smallest, largest share of the canvas]}. What an older or foreign file does not say is left out.
+        """
+        trained: dict[str, Any] = {"trained_frames": self.config.trained[0]} if self.config.trained else {}
+        try:
+            told = json.loads(self.metadata.get("training.boxes", "{}"))
+            fastest, (least, most) = told["fastest"], told["area"]
+            trained |= {"fastest": float(fastest), "area": (float(least), float(most))}
+        except (ValueError, KeyError, TypeError):
+            pass
+        return trained
 
     def check_base(self, model: Any) -> None:
         """Refuse a BaseModel of other sizes with a sentence; warn if its weights are not those it was trained on."""

@@ -69,9 +69,12 @@ def boxes_input(id: str, **settings: Any) -> Any:
 
 
 def advanced(cls: Any, id: str, **settings: Any) -> Any:
-    """An input that newer cores keep folded away."""
-    known = inspect.signature(cls.Input).parameters
-    return cls.Input(id, **settings, **({"advanced": True} if "advanced" in known else {}))
+    """A widget that the page keeps folded away. A core that cannot say so may still serve a page that can."""
+    if "advanced" in inspect.signature(cls.Input).parameters:
+        return cls.Input(id, advanced=True, **settings)
+    made = cls.Input(id, **settings)
+    made.extra_dict = {**made.extra_dict, "advanced": True}
+    return made
 
 
 def bounding_box_input(id: str, **settings: Any) -> Any:

@@ -27,16 +27,20 @@ def register_folders() -> None:
     folder_paths.folder_names_and_paths[ADAPTERS][1].update({".safetensors", ".sft"})
 
 
-def offer_example_subjects() -> None:
-    """Copy the pack's example subjects into ComfyUI's input folder, where the page can show them."""
-    folder = Path(folder_paths.get_input_directory()) / EXAMPLES
+def offer_examples() -> None:
+    """Copy the pack's example subjects and clips into ComfyUI's input folder, where the page can show them.
+
+    Clips lie beside the user's own files: the core's Load Video lists no folders.
+    """
+    folder = Path(folder_paths.get_input_directory())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for picture in (PACK / "models" / "subjects").glob("*.png"):
-            if not (folder / picture.name).exists():
-                shutil.copyfile(picture, folder / picture.name)
+        (folder / EXAMPLES).mkdir(parents=True, exist_ok=True)
+        for source, target in (("subjects/*.png", folder / EXAMPLES), ("clips/*.mp4", folder)):
+            for example in (PACK / "models").glob(source):
+                if not (target / example.name).exists():
+                    shutil.copyfile(example, target / example.name)
     except OSError as error:
-        logging.warning("DreamVideo-2: its example subjects could not be copied to %s (%s).", folder, error)
+        logging.warning("DreamVideo-2: its examples could not be copied to %s (%s).", folder, error)
 
 
 def chosen_path(name: str) -> Path | None:

@@ -1,0 +1,17 @@
+"""What a node has to say without stopping: shown on the node by web/js/notices.js, and warnings in the log too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+
+def said(text: str, warnings: Sequence[str] = ()) -> dict[str, Any]:
+    """The ui value of a node that says `text` and, below it, each of `warnings`.
+
+    Not the core's progress text: the page would save that with the node's widgets, and it is lost on a cached run.
+    """
+    for warning in warnings:
+        logging.warning("DreamVideo-2: %s", warning)
+    return {"dv2_said": [text, *warnings]}
