@@ -160,7 +160,7 @@ def _check_times(times: Sequence[float], count: int) -> list[float]:
             f"The times are {show(times)} for {count} points of the trajectory; give one finite number per point, for "
             "at least two points, or no times for constant speed."
         )
-    whole = times[-1] - times[0] or 1.0
+    whole = max(times) - times[0] or 1.0
     shares = [(time - times[0]) / whole for time in times]
     for i, (before, after) in enumerate(zip(shares, shares[1:], strict=False)):
         if not before < after:

@@ -58,7 +58,7 @@ class KeyframePlan:
             raise ValueError(f"The tracks are {show(tracks)}; give a list of at least one track.")
         if len(tracks) * self.length > MAX_BOXES:
             raise ValueError(
-                f"{len(tracks)} tracks of {self.length} frames are {len(tracks) * self.length} boxes; at most "
+                f"There are {len(tracks)} tracks of {self.length} frames, {len(tracks) * self.length} boxes; at most "
                 f"{MAX_BOXES} are read. Use a shorter length or fewer tracks."
             )
         check_ids([track.obj_id for track in tracks])
@@ -102,7 +102,7 @@ class KeyframePlan:
             entry["keyframes"] = [_write_keyframe(key) for key in track.keyframes]
             tracks.append(entry)
         sizes = {"width": self.width, "height": self.height, "length": self.length, "fps": _short(self.fps)}
-        return json.dumps({"version": VERSION, **sizes, "tracks": tracks}, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps({"version": VERSION, **sizes, "tracks": tracks}, separators=(",", ":"))
 
     def evaluate(self) -> BoxPlan:
         """Every frame's box, cut to the canvas; a frame whose box is (almost) outside becomes invisible (see `cut`)."""

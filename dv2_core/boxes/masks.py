@@ -9,10 +9,13 @@ from torch import Tensor
 
 from .interpolate import from_visible
 from .keyframe_track import check_choice
-from .linking import MOST, from_detections
+from .linking import from_detections
 from .track import Box, BoxTrack
 
 Component = Literal["all", "largest", "follow"]
+
+#: Pieces of a frame's mask that are looked at, largest first; specks are no subject.
+MOST = 16
 
 #: Left, top, right and bottom in pixels, right and bottom exclusive.
 Edges = tuple[int, int, int, int]
@@ -25,9 +28,10 @@ def from_masks(mask: Tensor, component: Component = "all", point: Sequence[float
     between its visible neighbours (held at the ends). Inverse of `rasterize`. `fill_gaps` and `smooth` repair what a
     segmenter left out or made tremble.
     component: what of the mask is the subject. "all": everything; "largest": in every frame the largest of the pieces
-        that hang together (over edges or corners); "follow": the pieces that go on from frame to frame, larger ones
-        first, as `from_detections` links candidates.
-    point: (x, y), fractions of the canvas: the piece that "follow" starts with. None: whichever makes the best track.
+        that hang together (over edges or corners); "follow": one piece from frame to frame, as `from_detections` does
+        it with candidates.
+    point: (x, y), fractions of the canvas, in the first frame that is not empty: the piece that "follow" starts with.
+        None: the largest of all frames.
 
     Raises ValueError for another shape, NaN, a mask that is empty in every frame, and a point without "follow".
     """
@@ -47,7 +51,7 @@ def from_masks(mask: Tensor, component: Component = "all", point: Sequence[float
             (left, right), (top, bottom) = _extent(columns[t]), _extent(rows[t])
             whole = left, top, right, bottom
             pieces = [(whole, 1)] if component == "all" else _pieces(inside[t], whole)
-            candidates[t] = [(_fractions(edges, width, height), pixels / pieces[0][1]) for edges, pixels in pieces]
+            candidates[t] = [(_fractions(edges, width, height), float(pixels)) for edges, pixels in pieces]
     if not any(candidates):
         raise ValueError(
             f"The mask is empty (nothing above 0.5) in all {frames} frames; no box can be made from it. Check that it "

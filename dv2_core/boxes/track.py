@@ -16,6 +16,9 @@ Box = tuple[float, float, float, float]
 #: More frames than any video model makes; it keeps a typing slip in `length` from filling the memory.
 MAX_FRAMES = 100_000
 
+#: Longer sides than any picture that a video model makes; it keeps a typing slip from filling the memory.
+MAX_SIDE = 65_536
+
 #: Edges this close outside the canvas are rounding of the arithmetic (float32 at most), not a box that leaves it.
 ROUNDING = 1e-6
 
@@ -71,10 +74,10 @@ class BoxTrack:
         return BoxTrack(tuple(boxes), tuple(visible), self.obj_id, self.label)
 
 
-def clip(boxes: Iterable[Sequence[float]]) -> tuple[Box, ...]:
-    """Boxes cut to the canvas 0..1. A box with nothing left inside the canvas raises ValueError."""
+def clip(boxes: Iterable[Sequence[float]], first: int = 0) -> tuple[Box, ...]:
+    """Boxes of the frames from `first` on, cut to the canvas 0..1. One with nothing left there raises ValueError."""
     clipped = []
-    for t, box in enumerate(boxes):
+    for t, box in enumerate(boxes, first):
         x1, y1, x2, y2 = check_corners(box, f"frame {t}")
         if x1 >= 1 or y1 >= 1 or x2 <= 0 or y2 <= 0:
             raise ValueError(
@@ -168,10 +171,13 @@ def check_length(length: int) -> None:
 
 
 def check_canvas(width: int, height: int) -> None:
-    """Raises ValueError unless both sides are whole numbers of pixels, at least 1."""
+    """Raises ValueError unless both sides are whole numbers of pixels in 1..MAX_SIDE."""
     for name, size in (("width", width), ("height", height)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"The canvas {name} is {show(size)}; it must be a whole number of pixels, at least 1.")
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIDE:
+            raise ValueError(
+                f"The canvas {name} is {show(size)}; it must be a whole number of pixels, at least 1 and at most "
+                f"{MAX_SIDE}."
+            )
 
 
 def is_number(value: object) -> bool:
