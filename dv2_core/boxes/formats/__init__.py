@@ -13,7 +13,7 @@ from ..plan import BoxPlan
 from ..track import check_canvas, check_length, is_number, show
 from . import bbox, bounding_box, csv_table, davis, document, elements, mask, omni, points, segs, text
 from .bounding_box import from_bounding_boxes, to_bounding_boxes
-from .common import DICT_KEYS, plain, shown
+from .common import DICT_KEYS, check_plain, plain, shown
 from .folder import read_text
 from .text import parse_boxes
 
@@ -96,6 +96,7 @@ def read_any(value: Any, width: int, height: int, length: int | None = None, fmt
         value = read_text(value)
     if isinstance(value, str):
         value, fmt = _parse(value, fmt)
+    check_plain(value)
     if fmt == "auto":
         fmt = detect(value)
     form = FORMATS[fmt]

@@ -17,6 +17,10 @@ SLACK = 0.5
 #: Allowance for the arithmetic, in pixels.
 ROUNDING = 1e-6
 
+#: Levels of lists and objects; the keyframe document has eight.
+MAX_DEPTH = 12
+
+CONTAINERS = (dict, list, tuple)
 DICT_KEYS = ("x", "y", "width", "height")
 
 
@@ -162,6 +166,21 @@ def is_finite(value: object) -> bool:
         return is_number(value) and math.isfinite(float(value))  # type: ignore[arg-type]
     except OverflowError:  # a whole number beyond the floats
         return False
+
+
+def check_plain(value: Any) -> None:
+    """Raises ValueError for what no format has and Python chokes on: deep nesting and endless whole numbers."""
+    level, depth = [value], 0
+    while level:
+        for item in level:
+            if isinstance(item, int) and abs(item) >= 10**18:
+                raise ValueError(
+                    "The boxes contain a whole number of more than 18 digits; give finite, smaller numbers."
+                )
+        if depth > MAX_DEPTH:
+            raise ValueError(f"The boxes are nested more than {MAX_DEPTH} levels deep; no format of boxes is.")
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, CONTAINERS))
+        level, depth = [item for items in inner for item in items], depth + 1
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from ..keyframes import MAX_BOXES
 from ..plan import BoxPlan
 from ..track import check_canvas, pixel_edges, show
 from . import points
-from .common import Sightings, check_frames, check_own_size, read_box, read_id, shown
+from .common import Sightings, check_frames, check_own_size, read_box, read_id, read_numbers, shown
 from .folder import check_file, inside, new_folder, read_text
 
 #: Most bytes of a file of points: MAX_BOXES in double precision and a header.
@@ -66,7 +66,7 @@ def read(value: Path | str | dict[str, Any], width: int, height: int, length: in
             if not isinstance(entry, dict) or not {"bbox", "obj_id"} <= set(entry):
                 raise ValueError(f"A box of frame {t} is {show(entry)}; each has bbox [x1, y1, x2, y2] and obj_id.")
             label = entry.get("label")
-            box = read_box(entry["bbox"], f"frame {t}", *own)
+            box = read_box(read_numbers(entry["bbox"], f"frame {t}"), f"frame {t}", *own)
             sightings.add(read_id(entry["obj_id"], f"frame {t}"), t, box, label if isinstance(label, str) else "")
     return sightings.plan(len(frames), width, height, fps)
 

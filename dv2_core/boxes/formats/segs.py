@@ -13,7 +13,7 @@ import numpy as np
 
 from ..plan import BoxPlan
 from ..track import check_canvas, pixel_edges
-from .common import Sightings, check_frames, check_own_size, check_total, plain, read_box, read_id, shown
+from .common import Sightings, check_frames, check_own_size, check_total, read_box, read_id, read_numbers, shown
 
 
 class SEG(NamedTuple):
@@ -64,7 +64,7 @@ def read(value: Any, width: int, height: int, length: int | None = None, fps: fl
         check_own_size((own_width, own_height), f"The SEGS of frame {t}")
         for seg in found:
             label = "" if several == "frames" else _label(seg, f"frame {t}")
-            box = read_box(list(plain(seg.bbox)), f"frame {t}", own_width, own_height)
+            box = read_box(read_numbers(seg.bbox, f"frame {t}"), f"frame {t}", own_width, own_height)
             sightings.add(label or "0", t, box, label)
     return sightings.plan(length, width, height, fps)
 

@@ -15,7 +15,7 @@ from ..json_text import read_json
 from ..plan import BoxPlan
 from ..track import Box, BoxTrack, check_canvas, check_length, clip, is_number, show
 from . import bounding_box, document
-from .common import DICT_KEYS, SLACK, Sightings, check_frames, on_canvas, read_box, scaled
+from .common import DICT_KEYS, SLACK, Sightings, check_frames, check_plain, on_canvas, read_box, scaled
 
 FORMS = (
     '{"first": BOX, "last": BOX}, [{"frame": 0, "box": BOX}, ...], {"first": BOX, "trajectory": [[x, y], ...]}, '
@@ -51,6 +51,7 @@ def read(
 
 def _read(value: Any, width: int, height: int, length: int | None, fps: float) -> BoxPlan:
     check_canvas(width, height)
+    check_plain(value)
     if isinstance(value, dict) and document.is_document(value):
         return document.read(value, width, height, length)
     if length is None and isinstance(value, list) and not _are_keyframes(value):
