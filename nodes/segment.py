@@ -13,7 +13,7 @@ from ..dv2_core.segment import GROUNDING_DINO, SAM2, Prompt, boxes_from_video, o
 from ..dv2_core.segment import feather as soften
 from .box_files import summary
 from .host import compat, segment_models
-from .host.notices import say
+from .notices import said
 from .subject import on_canvas, size_inputs
 from .types import CATEGORY
 
@@ -163,7 +163,6 @@ class BoxesFromVideo(io.ComfyNode):
                 io.Mask.Output(display_name="subject_masks", tooltip="1 on the subject itself, one per frame."),
                 io.Image.Output(display_name="overlay", tooltip="The frames with the subject tinted and its boxes."),
             ],
-            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -194,11 +193,11 @@ class BoxesFromVideo(io.ComfyNode):
             frames, subject, follow, find, threshold, fill_gaps, smoothing, fps, segment_models.progress()
         )
         lost = int((~masks.flatten(1).any(1)).sum())
-        say(cls, summary(plan) + (f", lost in {lost}" if lost else ""))
         shown = overlay(frames, masks, plan.tracks)
         return io.NodeOutput(
             rasterize(plan.track(), plan.width, plan.height), write(plan, "bounding_box"), plan.length,
-            KeyframePlan.from_plan(plan).to_json(), masks.float(), shown, ui=preview(shown, fps, cls),
+            KeyframePlan.from_plan(plan).to_json(), masks.float(), shown,
+            ui={**preview(shown, fps, cls).as_dict(), **said(summary(plan) + (f", lost in {lost}" if lost else ""))},
         )  # fmt: skip
 
 
