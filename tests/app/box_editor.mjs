@@ -108,7 +108,7 @@ async function use(page) {
   // A path drawn by hand, slow then fast; a second subject; a box copied to another frame.
   await page.keyboard.press("Home");
   await page.keyboard.press("p");
-  await drawSlowly(page, await inside(stage, 0.25, 0.7), await inside(stage, 0.4, 0.3), await inside(stage, 0.75, 0.6));
+  await drawSlowly(page, await inside(stage, 0.1, 0.9), await inside(stage, 0.3, 0.3), await inside(stage, 0.75, 0.6));
   await record("path");
   await page.keyboard.press("n");
   await drag(page, await inside(stage, 0.6, 0.15), await inside(stage, 0.8, 0.4));
@@ -154,6 +154,12 @@ async function use(page) {
   report.events = await page.evaluate(() => window.dv2Events);
   report.refused = await page.evaluate(() => app.lastNodeErrors ?? {});
   await show("4-run");
+  // Put into a subgraph, the editor still sends what is drawn.
+  report.seen.inSubgraph = await page.evaluate(async () => {
+    app.graph.convertToSubgraph(new Set([app.graph._nodes.find((node) => node.type === "DV2BoxEditor")]));
+    const { output } = await app.graphToPrompt();
+    return Object.values(output).find((entry) => entry.class_type === "DV2BoxEditor").inputs.document;
+  });
   report.frontend = await page.evaluate(() => window.__COMFYUI_FRONTEND_VERSION__);
   report.nodes2 = await page.evaluate(() => Boolean(LiteGraph.vueNodesMode));
 }

@@ -116,12 +116,13 @@ def test_a_path_drawn_by_hand_a_second_subject_and_a_copied_box_arrive_in_the_do
     assert pasted[1]["box"] == pasted[0]["box"]
 
 
-def test_the_picture_of_a_loader_shows_without_a_run_and_the_boxes_survive_collapse_copy_and_reload(visit):
+def test_a_loaders_picture_shows_without_a_run_and_boxes_survive_collapse_copy_reload_and_subgraphs(visit):
     seen, documents = visit.report["seen"], visit.report["documents"]
     assert seen["background"]
     assert len(visit.tracks("pasted")) == 2
     assert seen["copied"] == documents["expanded"] == documents["reloaded"] == documents["pasted"]
     assert seen["stageAfterReload"] == 1
+    assert seen["inSubgraph"] == documents["reloaded"]
 
 
 def test_the_masks_of_the_engine_are_those_of_the_same_keyframes_pixel_for_pixel(visit):
