@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,7 +93,7 @@ def read_any(value: Any, width: int, height: int, length: int | None = None, fmt
         check_length(length)
     if fmt != "auto" and fmt not in FORMATS:
         raise ValueError(f"The format {show(fmt)} is not known; choose auto, {', '.join(FORMATS)}.")
-    if isinstance(value, Path) and not value.is_dir():
+    if isinstance(value, Path) and not os.path.isdir(value):
         value = read_text(value)
     if isinstance(value, str):
         value, fmt = _parse(value, fmt)
@@ -125,7 +126,7 @@ def write(plan: BoxPlan, fmt: str, folder: Path | None = None, track: str | None
 def detect(value: Any) -> str:
     """The name in FORMATS of a socket's value or of a folder. Raises ValueError if none fits."""
     if isinstance(value, Path):
-        return "omni" if (value / "metadata.json").exists() else "davis"
+        return "omni" if os.path.lexists(value / "metadata.json") else "davis"
     if hasattr(value, "shape") and hasattr(value, "dtype") and len(value.shape) == 3:
         return "mask"
     kind = _kind(value)

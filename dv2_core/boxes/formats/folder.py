@@ -18,7 +18,7 @@ def frame_files(folder: Path, suffix: str) -> list[Path]:
 
     Raises ValueError, a sentence, for no such file, another name with this suffix, a gap, and more than MAX_FRAMES.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ValueError(f"{folder.name} is no folder; give the folder with one {suffix} file per frame.")
     numbered: dict[int, Path] = {}
     try:
@@ -57,7 +57,7 @@ def inside(folder: Path, name: object) -> Path:
         raise ValueError(f"The file name {show(name)} is no path inside {folder.name}; write it as folder/file.")
     file = folder / name
     if Path(name).is_absolute() or not _resolve(file).is_relative_to(_resolve(folder)):
-        raise ValueError(f"The file {show(name)} lies outside {folder.name}; only files inside it are read.")
+        raise ValueError(f"The file {show(Path(name).name)} lies outside {folder.name}; only files inside it are read.")
     return file
 
 
