@@ -88,10 +88,13 @@ def open_weights(path: Path, mmap: bool = True, advice: str = OTHER_FILE) -> tup
 
 
 def can_be_mapped(path: Path) -> bool:
-    """False for a torch file of the kind written before 2020, whose tensors have no place of their own in the file."""
+    """False for torch files of the kind written before 2020, and for any that is called .safetensors.
+
+    The tensors of the former have no place of their own in the file; torch hands the latter to the other library.
+    """
     with path.open("rb") as file:
         head = file.read(9)
-    return head.startswith(_ZIP) or _is_safetensors(head)
+    return _is_safetensors(head) or (head.startswith(_ZIP) and path.suffix != ".safetensors")
 
 
 def mentions(path: Path, *parts: bytes) -> bool:
@@ -160,7 +163,11 @@ def _check_torch_archive(path: Path, size: int) -> None:
 
 
 def _open_torch(path: Path, mmap: bool) -> dict[str, Tensor]:
-    loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and can_be_mapped(path))
+    if mmap and can_be_mapped(path):
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    else:
+        with path.open("rb") as file:  # not its name, by which torch would judge it
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     elif isinstance(loaded, dict) and len(loaded) == 1 and isinstance(next(iter(loaded.values())), dict):
@@ -183,8 +190,9 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     code: Any = re.search(r"GLOBAL:? (\S+)", text) or re.search(r"class (\S+) ", text)
     if "weights_only" in text or "Weights only" in text:
-        what = f" ({code.group(1).rstrip('.')})" if code else ""
-        return f"it holds Python objects or code{what}, which are never loaded or run."
+        if code is None:
+            return "it is damaged, or holds Python objects, which are never loaded."
+        return f"it holds Python objects or code ({code.group(1).rstrip('.')}), which are never loaded or run."
     if isinstance(error, ValueError) and text.endswith("."):
         return text
     first = text.splitlines()[0][:200].rstrip(".") if text else type(error).__name__

@@ -54,7 +54,7 @@ def _read_base(path: Path, config: TrainConfig) -> dict[str, Tensor]:
         base.check_numbers()
     except ValueError as error:
         raise ValueError(
-            f"init ({path.name}) cannot be used: {error} If it is of another size, set [unet] to the sizes of its weights."
+            f"init ({path.name}) cannot be used: {error} If it is a base of another size, set [unet] to its sizes."
         ) from error
     return base.weights
 
