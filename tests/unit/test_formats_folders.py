@@ -148,11 +148,10 @@ def spoil_masks(kind: str, masks: Path, outside: Path) -> None:
 
 MASKS = {
     "missing frame": "none of frame 1", "no number": "'second.png'", "same number": "each frame one",
-    "empty file": "no readable PNG", "text": "no readable PNG", "gif": "no readable PNG", "cut off": "no readable PNG", "bomb": "00001.png",
-    "wide bomb": "00001.png", "missing rows": "00001.png", "other size": "65x32 pixels", "grey": "neither a palette",
-    "colours": "neither a palette", "transparent": "neither a palette", "link": "no plain file",
-    "folder": "no plain file",
-    "pipe": "no plain file", "large file": "bytes; at most",
+    "empty file": "no readable PNG", "text": "no readable PNG", "gif": "no readable PNG", "cut off": "no readable PNG",
+    "bomb": "00001.png", "wide bomb": "00001.png", "missing rows": "00001.png", "other size": "65x32 pixels",
+    "grey": "neither a palette", "colours": "neither a palette", "transparent": "neither a palette",
+    "link": "no plain file", "folder": "no plain file", "pipe": "no plain file", "large file": "bytes; at most",
 }  # fmt: skip
 
 
