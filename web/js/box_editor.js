@@ -64,7 +64,9 @@ function follow(node, editor) {
   const linked = (name) => node.inputs?.find((input) => input.name === name)?.link != null;
   const file = fileBehind(node, "background");
   if (file || !linked("background")) background.setFile(file && { name: file.filename, url: viewUrl(file) });
-  if (state.seed && !linked("bounding_boxes")) state.setSeed(null);
+  const connected = linked("bounding_boxes");
+  if (state.seed && !connected) state.setSeed(null);
+  if (state.seedAwaited !== (connected && !state.seed)) state.set({ seedAwaited: connected && !state.seed });
 }
 
 /** What the node found out when it ran: the sizes of linked inputs, the boxes to start from, the background. */

@@ -122,6 +122,9 @@ export class Controls {
     }
     if (!track) return setText(this.status, "");
     const { width, height } = state.canvas;
+    if (!state.plan && !state.draft) {
+      return setText(this.status, "The connected boxes. With your first change they become yours.");
+    }
     const { uncut, boxes, visible } = state.evaluated(track);
     const [x1, y1, x2, y2] = boxes[state.frame].map((edge, i) => edge * (i % 2 ? height : width));
     const warning = visible[state.frame]

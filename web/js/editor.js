@@ -122,6 +122,7 @@ export class BoxEditor {
     const close = (keep) => {
       field.onblur = null;
       field.remove();
+      this.timelineRegion.querySelector(".dv2-keys").focus({ preventScroll: true });
       if (keep) done(field.value.trim());
     };
     field.onblur = () => close(true);

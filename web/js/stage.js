@@ -258,8 +258,9 @@ export class Stage {
   }
 
   #invite(context, view) {
-    const { error } = this.state;
-    const text = error || "Drag a box around the place where the subject starts.";
+    const { error, seedAwaited } = this.state;
+    const text = error || (seedAwaited ? "Run once to start from the connected boxes, or drag a box of your own."
+      : "Drag a box around the place where the subject starts.");
     context.setLineDash([6, 5]);
     context.lineWidth = 1.5;
     context.strokeStyle = "rgb(255 255 255 / 45%)";

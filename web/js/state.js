@@ -12,6 +12,8 @@ export class EditorState {
   draft = null;
   /** Boxes of the connected input, as of the last run: shown while nothing is drawn. */
   seed = null;
+  /** Whether boxes are connected that only a run can tell. */
+  seedAwaited = false;
   /** The node's own sizes; the document follows them, but for its length (see `mismatch`). */
   canvas = { width: 64, height: 64, length: 8, fps: 8 };
   frame = 0;
