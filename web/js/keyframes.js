@@ -23,9 +23,13 @@ export const centre = ([x1, y1, x2, y2]) => [(x1 + x2) / 2, (y1 + y2) / 2];
 
 /** Index of the last keyframe at or before `frame`, -1 before the first. */
 export function keyframeBefore(track, frame) {
-  let index = -1;
-  while (index + 1 < track.keyframes.length && track.keyframes[index + 1].frame <= frame) index++;
-  return index;
+  let [low, high] = [-1, track.keyframes.length]; // low is at or before the frame, high after it
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (track.keyframes[middle].frame <= frame) low = middle;
+    else high = middle;
+  }
+  return low;
 }
 
 /** The keyframe at exactly this frame, or undefined. */
