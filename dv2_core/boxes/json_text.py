@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from .track import show
 
-#: Longest text accepted, in characters; 1000 frames of boxes are about 40 kB.
-MAX_TEXT = 1_000_000
+#: Longest text accepted, in characters; a thousand frames of boxes are about 75 kB a track.
+MAX_TEXT = 4_000_000
 
 
 def read_json(text: str, accepted: str) -> Any:

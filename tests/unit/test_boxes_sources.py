@@ -171,7 +171,7 @@ def test_a_subject_that_is_away_for_a_while_is_hidden_and_found_again():
 
 
 @pytest.mark.parametrize("component", ["all", "largest", "follow"])
-@given(x=st.integers(0, 20), speed=st.integers(0, 5), width=st.integers(5, 20))
+@given(x=st.integers(0, 20), speed=st.integers(0, 5), width=st.integers(6, 20))
 def test_one_piece_is_the_same_box_however_it_is_chosen(component, x, speed, width):
     track = from_first_and_last(
         (x / 60, 0.2, (x + width) / 60, 0.5), ((x + 4 * speed) / 60, 0.2, (x + 4 * speed + width) / 60, 0.5), 5
