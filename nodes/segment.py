@@ -158,8 +158,7 @@ class BoxesFromVideo(io.ComfyNode):
                 compat.bounding_box_type().Output(display_name="bounding_boxes"),
                 io.Int.Output(display_name="length"),
                 io.String.Output(display_name="keyframes",
-                                 tooltip="For Boxes to Mask, which brings them to another size and length, Save Boxes "
-                                 "and Embed Boxes."),
+                                 tooltip="For Boxes to Mask (any size and length), Save Boxes and Embed Boxes."),
                 io.Mask.Output(display_name="subject_masks", tooltip="1 on the subject itself, one per frame."),
                 io.Image.Output(display_name="overlay", tooltip="The frames with the subject tinted and its boxes."),
             ],

@@ -37,7 +37,7 @@ def save_grounding_dino(folder: Path) -> None:
     network = lively(tf.GroundingDinoForObjectDetection(config))
     network.model.decoder.layer_norm.weight.data.mul_(0.2)  # scores that are neither 0 nor 1
     network.save_pretrained(folder)
-    tf.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(folder)
+    tf.GroundingDinoImageProcessor(size={"shortest_edge": 96, "longest_edge": 144}).save_pretrained(folder)
 
 
 def save_sam2(folder: Path) -> None:

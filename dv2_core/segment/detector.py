@@ -18,7 +18,7 @@ from .folder import GROUNDING_DINO, LocalModel, Place, Progress, check_frames, l
 #: Score from which a box counts, as the authors' demonstration sets it.
 THRESHOLD = 0.35
 
-#: Frames per pass, bounded so that one pass at the usual 800 pixels needs a few GB.
+#: Frames per pass; each needs about a GB at the published models' 800 pixels (estimated).
 BATCH = 4
 
 

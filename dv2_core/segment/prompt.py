@@ -63,7 +63,7 @@ def parse_prompt(text: str, width: int, height: int) -> Prompt:
 
 
 def _box(value: Any, width: int, height: int) -> Box:
-    x1, y1, x2, y2 = _numbers(value, 4, "box", FORMS)
+    x1, y1, x2, y2 = _numbers(value, 4, "box")
     if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
         raise ValueError(
             f"The box {show(value)} does not lie in the picture of {width}x{height} pixels; order it as "
@@ -77,14 +77,17 @@ def _points(value: Any, width: int, height: int) -> tuple[Point, ...]:
         raise ValueError(f"{show(value)} is no list of points. Accepted: {FORMS}.")
     points = []
     for entry in value:
-        x, y = _numbers(entry, 2, "point", FORMS)
+        x, y = _numbers(entry, 2, "point")
         if not (0 <= x <= width and 0 <= y <= height):
             raise ValueError(f"The point {show(entry)} lies outside the picture of {width}x{height} pixels; move it.")
         points.append((x / width, y / height))
     return tuple(points)
 
 
-def _numbers(value: Any, count: int, name: str, forms: str) -> Sequence[float]:
+def _numbers(value: Any, count: int, name: str) -> Sequence[float]:
     if not isinstance(value, list) or len(value) != count or not all(map(is_number, value)):
-        raise ValueError(f"{show(value)} is no {name} of {count} numbers. Accepted: {forms}.")
-    return [float(v) for v in value]
+        raise ValueError(f"{show(value)} is no {name} of {count} numbers. Accepted: {FORMS}.")
+    try:
+        return [float(v) for v in value]
+    except OverflowError as error:
+        raise ValueError(f"{show(value)} is too large for a position. Accepted: {FORMS}.") from error

@@ -20,7 +20,7 @@ from .prompt import Prompt
 #: Mean and standard deviation of the pictures that the networks were trained on (ImageNet's).
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-#: Pictures per pass, bounded so that one pass at 1024 pixels needs a few GB.
+#: Pictures per pass; each needs about half a GB at the published models' 1024 pixels (estimated).
 BATCH = 4
 
 

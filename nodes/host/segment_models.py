@@ -29,7 +29,7 @@ from ...dv2_core.segment import (
 )
 from ...dv2_core.segment.folder import Progress
 
-#: Memory to keep free beside the weights: one pass of each model at its published size needs less.
+#: Room to ask for beside the weights: an estimate for one picture in Grounding DINO, or one frame in SAM 2.
 WORKSPACE = 3 * 1024**3
 
 AUTO = "auto"

@@ -59,7 +59,7 @@ def test_every_form_is_read_as_fractions_of_the_picture(text: str, prompt: Promp
         ('{"points": 5}', "is no list of points"),
         ('{"box": [16, 12, 48, 36], "negative": []}', "the unknown entry 'negative'"),
         ("[1e400, 2]", "lies outside the picture"),
-        ("[" + "9" * 400 + ", 2]", "lies outside the picture"),
+        ("[" + "9" * 400 + ", 2]", "too large for a position"),
     ],
 )
 def test_everything_else_is_refused_with_a_sentence(text: str, sentence: str) -> None:
