@@ -142,8 +142,8 @@ export class Controls {
 
   #updateNotice() {
     const { state, notice } = this;
-    const sentence = state.mismatch
-      ? `Drawn for ${state.plan.length} frames; the node now has ${state.canvas.length}.` : "";
+    const sentence = state.error ? `${state.error} It is kept as it is; what you draw takes its place.`
+      : state.mismatch ? `Drawn for ${state.plan.length} frames; the node now has ${state.canvas.length}.` : "";
     if (notice.dataset.sentence === sentence) return;
     notice.dataset.sentence = sentence;
     notice.hidden = !sentence;
@@ -152,7 +152,9 @@ export class Controls {
       button.addEventListener("click", () => state.commit(change(state.plan, state.canvas.length)));
       return button;
     };
-    notice.replaceChildren(sentence, " ",
+    notice.replaceChildren(sentence);
+    if (!state.mismatch) return;
+    notice.append(" ",
       choice("Stretch", "Keyframes move in proportion: the same motion, faster or slower", stretch), " ",
       choice("Keep timing", "Keyframes stay on their frames; what is beyond the end is cut", trim));
   }

@@ -222,12 +222,15 @@ export class Stage {
     context.globalAlpha = 1;
     context.fillStyle = colour;
     for (const [x, y] of points) context.fillRect(x - 1.5, y - 1.5, 3, 3);
+    context.strokeStyle = "#101010";
+    context.lineWidth = 1;
+    let last = [-99, -99];
     for (const key of track.keyframes) {
       const [x, y] = toScreen(view, centre(key.box));
+      if (key.frame !== state.frame && Math.hypot(x - last[0], y - last[1]) < 6) continue; // one on the other
+      last = [x, y];
       diamond(context, x, y, key.frame === state.frame ? 6 : 5);
       context.fillStyle = key.frame === state.frame ? ACCENT : colour;
-      context.strokeStyle = "#101010";
-      context.lineWidth = 1;
       context.fill();
       context.stroke();
     }
@@ -258,25 +261,24 @@ export class Stage {
   }
 
   #invite(context, view) {
-    const { error, seedAwaited } = this.state;
-    const text = error || (seedAwaited ? "Run once to start from the connected boxes, or drag a box of your own."
-      : "Drag a box around the place where the subject starts.");
+    const text = this.state.seedAwaited ? "Run once to start from the connected boxes, or drag a box of your own."
+      : "Drag a box around the place where the subject starts.";
     context.setLineDash([6, 5]);
     context.lineWidth = 1.5;
     context.strokeStyle = "rgb(255 255 255 / 45%)";
-    if (!error) context.strokeRect(...boxToScreen(view, [0.34, 0.16, 0.66, 0.62]));
+    context.strokeRect(...boxToScreen(view, [0.34, 0.16, 0.66, 0.62]));
     context.setLineDash([]);
     context.font = "13px Inter, system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const [middle, low] = [this.canvas.clientWidth / 2, view.y + view.height * (error ? 0.5 : 0.8)];
+    const [middle, low] = [this.canvas.clientWidth / 2, view.y + view.height * 0.8];
     const lines = wrap(context, text, this.canvas.clientWidth - 60);
     const width = Math.max(...lines.map((line) => context.measureText(line).width)) + 24;
     context.fillStyle = "rgb(15 16 18 / 80%)";
     context.beginPath();
     context.roundRect(middle - width / 2, low - lines.length * 9 - 6, width, lines.length * 18 + 12, 8);
     context.fill();
-    context.fillStyle = error ? "#ffb84d" : "#ffffff";
+    context.fillStyle = "#ffffff";
     lines.forEach((line, i) => context.fillText(line, middle, low + (i - (lines.length - 1) / 2) * 18));
     context.textAlign = "left";
   }

@@ -1,14 +1,14 @@
 // The timeline: one row a track, keyframes as diamonds, easing between them, the playhead.
 
 import { changeTrack, moveKeyframe } from "./edits.js";
-import { centre, ease } from "./keyframes.js";
+import { centre, ease, keyframeAt } from "./keyframes.js";
 import { ACCENT, colourOf, diamond, distance, place, prepare, speedColour } from "./paint.js";
 
 const RULER = 20;
 const ROW = 24;
 const NAME = 78; // width of the column of names
 const END = 14; // room right of the last frame
-const SHOWN_ROWS = 5; // more are reached by scrolling
+const [LEAST_ROWS, SHOWN_ROWS] = [2, 5]; // room for two at once, so that the stage rests; past five it scrolls
 
 export class Timeline {
   #drag = null;
@@ -36,9 +36,9 @@ export class Timeline {
     this.state.preview(null);
   }
 
-  /** CSS pixels that all rows want, up to SHOWN_ROWS. */
+  /** CSS pixels that the rows want. */
   get height() {
-    return RULER + ROW * Math.min(Math.max(this.state.shown.tracks.length, 1), SHOWN_ROWS) + 4;
+    return RULER + ROW * Math.min(Math.max(this.state.shown.tracks.length, LEAST_ROWS), SHOWN_ROWS) + 4;
   }
 
   /** Place of a frame's middle. Newest layout: width as the canvas has it now. */
@@ -116,14 +116,28 @@ export class Timeline {
       const next = track.keyframes[i + 1];
       if (next) this.#drawEasing(context, key, next, y);
     });
+    this.#drawKeyframes(context, track, y, active, colour);
+  }
+
+  #drawKeyframes(context, track, y, active, colour) {
+    const { frame } = this.state;
+    const crowded = (this.x(this.state.length - 1) - this.x(0)) / track.keyframes.length < 8; // no room for diamonds
+    context.strokeStyle = "#101010";
+    context.lineWidth = 1.5;
+    context.fillStyle = colour;
     for (const key of track.keyframes) {
-      diamond(context, this.x(key.frame), y, active ? 6.5 : 5);
-      context.fillStyle = active && key.frame === state.frame ? ACCENT : colour;
-      context.strokeStyle = "#101010";
-      context.lineWidth = 1.5;
-      context.fill();
-      context.stroke();
+      if (crowded) context.fillRect(Math.round(this.x(key.frame)) - 0.5, y - 6, 1, 12);
+      else this.#drawKeyframe(context, this.x(key.frame), y, active);
     }
+    if (!active || !keyframeAt(track, frame)) return;
+    context.fillStyle = ACCENT;
+    this.#drawKeyframe(context, this.x(frame), y, true);
+  }
+
+  #drawKeyframe(context, x, y, active) {
+    diamond(context, x, y, active ? 6.5 : 5);
+    context.fill();
+    context.stroke();
   }
 
   /** The bar behind the keyframes: hidden frames are gaps; with speed colours it says how fast each frame goes. */
