@@ -60,7 +60,7 @@ def read_file(path: Path, width: int, height: int, length: int) -> KeyframePlan:
         return sized(KeyframePlan.from_json(text), width, height, length)
     value: Any = path.parent
     if path.name not in CASES:
-        value = read_text(path, path.parent)
+        value = read_text(path)
         if document := document_in(value):
             return sized(document, width, height, length)
     if not (width and height):

@@ -125,7 +125,8 @@ def _widget_slots(node: Json, info: Json) -> dict[str, int]:
         inputs = spec.get(group) or {}
         for name, entry in inputs.items():
             kind, options = entry[0], entry[1] if len(entry) > 1 else {}
-            plain = (isinstance(kind, list) or kind in WIDGET_TYPES) and not options.get("forceInput")
+            plain = isinstance(kind, list) or kind in WIDGET_TYPES or options.get("socketless")
+            plain = plain and not options.get("forceInput")
             if not (plain or name in declared):
                 continue
             slots[name] = position

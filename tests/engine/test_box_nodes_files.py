@@ -18,7 +18,7 @@ OUTPUTS = ("keyframes", "bounding_boxes", "width", "height", "length", "fps")
 def save(lab, **inputs):
     settings = {"keyframes": KEYFRAMES, "filename_prefix": "boxes/mine", "format": "json", **inputs}
     before = files(lab)
-    lab.call("DV2SaveBoxes", **settings)
+    lab.classes["DV2SaveBoxes"].execute(**settings)
     (new,) = files(lab) - before
     return new
 

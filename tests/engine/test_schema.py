@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 SNAPSHOT = Path(__file__).with_name("schema.json")
-FILES = ("unet_name", "clip_name", "vae_name", "adapter_name", "image")  # their options are the files of this machine
+# Inputs whose options are the files of this machine.
+FILES = ("unet_name", "clip_name", "vae_name", "adapter_name", "image", "detector", "segmenter", "file")
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
