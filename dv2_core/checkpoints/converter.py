@@ -168,7 +168,7 @@ def _tensors(path: Path, config: UNet3DConfig, groups: list[list[Entry]]) -> Ite
 
 def _write(path: Path, entries: list[Entry], tensors: Iterator[tuple[Entry, Tensor]], metadata: dict[str, str]) -> int:
     """A safetensors file, written whole or not at all; returns its size. The library would hold all tensors at once."""
-    header: dict[str, object] = {"__metadata__": metadata}
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}  # the same file every time
     offset = 0
     for entry in entries:
         span = [offset, offset + entry.size]

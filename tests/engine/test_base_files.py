@@ -4,8 +4,10 @@ The node has to find it, load it, and compute what the reference computes.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -183,29 +185,21 @@ def test_other_files_in_the_shared_folders_are_not_offered(lab: Any, placed: Any
         path.unlink()
 
 
-class ModelCheckpoint:
-    """Stands for Lightning's callback, which its checkpoints refer to by name."""
-
-
 def test_an_autoencoder_in_a_lightning_checkpoint_is_the_same_autoencoder(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-    from types import ModuleType
-
+    """Such a file refers to Lightning's callback by name; loading it needs no Lightning."""
     name = "pytorch_lightning.callbacks.model_checkpoint"
-    module = ModuleType(name)
-    monkeypatch.setattr(ModelCheckpoint, "__module__", name)
-    monkeypatch.setattr(ModelCheckpoint, "__qualname__", "ModelCheckpoint")
-    module.ModelCheckpoint = ModelCheckpoint  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pytorch_lightning", ModuleType("pytorch_lightning"))
-    monkeypatch.setitem(sys.modules, "pytorch_lightning.callbacks", ModuleType("pytorch_lightning.callbacks"))
+    callback = type("ModelCheckpoint", (), {"__module__": name})
+    module: Any = ModuleType(name)
+    module.ModelCheckpoint = callback
     monkeypatch.setitem(sys.modules, name, module)
     folder = lab.models / "vae"
     weights = {f"first_stage_model.{k}": v for k, v in load_file(folder / lab.SD_VAE).items()}
     whole = {**weights, "model.diffusion_model.out.0.weight": torch.zeros(4), "betas": torch.zeros(4)}
-    checkpoint = {"epoch": 0, "global_step": 1, "state_dict": whole, "callbacks": {ModelCheckpoint: {"best": None}}}
+    checkpoint = {"epoch": 0, "global_step": 1, "state_dict": whole, "callbacks": {callback: {"best": None}}}
     torch.save(checkpoint, folder / "VQGAN_autoencoder.pth")
+    monkeypatch.delitem(sys.modules, name)
     plain = lab.load("auto", lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE).vae
     ours = lab.load("auto", lab.SD_BASE, lab.SD_TEXT, "VQGAN_autoencoder.pth").vae
     theirs = plain.first_stage_model.state_dict()

@@ -1,8 +1,8 @@
 """Base files as they are published, written by the reference implementations' own code at narrow width."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dv2_core.checkpoints import diffusers_to_original, file_of, may_be_base, name_of, original_to_diffusers, read_base
+from dv2_core.checkpoints import file_of, may_be_base, name_of, original_to_diffusers, read_base
 from dv2_core.checkpoints.base_file import WANTED
 from dv2_core.model import UNet3D, UNet3DConfig, fingerprint
-from tests.oracles.public import TINY, diffusers_unet, modelscope_unet, randomise
+from tests.oracles.public import SMALL, TINY, diffusers_unet, modelscope_unet, randomise
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ OTHERS: dict[str, tuple[dict[str, torch.Tensor], str]] = {
 def test_another_model_is_named_and_the_sentence_says_what_belongs_here(kind: str, tmp_path: Path) -> None:
     weights, clause = OTHERS[kind]
     save_file(weights, tmp_path / "other.safetensors")
-    assert may_be_base(tmp_path / "other.safetensors") == (kind in ("a part", "diffusers LoRA") and kind == "a part")
+    assert may_be_base(tmp_path / "other.safetensors") == (kind == "a part")
     with pytest.raises(ValueError) as refusal:
         read_base(tmp_path / "other.safetensors")
     expected = f"other.safetensors is not a ModelScope text-to-video UNet: it {clause}"
@@ -190,18 +190,14 @@ def test_a_folder_without_a_unet_is_refused(tmp_path: Path) -> None:
         read_base(tmp_path / "absent.pth")
 
 
-def test_a_training_starts_from_the_folder_of_a_pipeline(tiny_config: Any, tmp_path: Path) -> None:
+def test_a_training_starts_from_the_folder_of_a_pipeline(tmp_path: Path) -> None:
     from dv2_core.train import files
-    from dv2_core.train.model import TrainingModel
 
-    weights = randomise(UNet3D(tiny_config.unet), seed=4).state_dict()
+    weights = randomise(UNet3D(SMALL), seed=4).state_dict()
     (tmp_path / "pipeline" / "unet").mkdir(parents=True)
-    layout = {k: v.contiguous() for k, v in original_to_diffusers(weights, tiny_config.unet).items()}
+    layout = {k: v.contiguous() for k, v in original_to_diffusers(weights, SMALL).items()}
     torch.save(layout, tmp_path / "pipeline" / "unet" / "diffusion_pytorch_model.bin")
-    model = TrainingModel.__new__(TrainingModel)
-    nn.Module.__init__(model)
-    model.config = dataclasses.replace(tiny_config, init=str(tmp_path / "pipeline"))
-    model.base, model.adapter, model.text = UNet3D(tiny_config.unet), None, None
+    config = SimpleNamespace(init=str(tmp_path / "pipeline"), unet=SMALL)
+    model: Any = SimpleNamespace(config=config, base=UNet3D(SMALL), adapter=None, text=None)
     assert files.load_initial(model) == fingerprint(weights)
     assert all(torch.equal(v, weights[k]) for k, v in model.base.state_dict().items())
-    assert diffusers_to_original(layout, tiny_config.unet).keys() == weights.keys()

@@ -56,9 +56,10 @@ def test_diffusers_loads_a_converted_folder_and_computes_what_modelscope_compute
     given = (rearrange(noise(4, 4, 8, 8), "(b f) c h w -> b c f h w", f=2), torch.tensor([37.0, 801.0]))
     text = noise(2, 7, TINY.context_dim, seed=2)
     assert relative_error(theirs(*given, text).sample, modelscope(*given, text)) <= 1e-5
-    expected = dict(diffusers_unet(TINY).config)
-    ours = json.loads((folder / "config.json").read_text())
-    assert all(json.loads(json.dumps(expected[k])) == v for k, v in ours.items() if not k.startswith("_"))
+    ours, expected = json.loads((folder / "config.json").read_text()), diffusers_unet(TINY).config
+    assert ours.pop("_class_name") == "UNet3DConditionModel"
+    assert ours.pop("sample_size") == 32  # of the published folders; the network itself does not ask
+    assert ours == {k: list(v) if isinstance(v, (list, tuple)) else v for k, v in expected.items() if k in ours}
     back = tmp_path / "back.safetensors"
     convert(folder, back, "original")
     original = modelscope.state_dict()
@@ -96,10 +97,9 @@ def test_the_source_is_opened_anew_for_every_piece_and_the_pieces_are_the_whole(
     path, weights = small
     convert(path, tmp_path / "one.safetensors", "original")
     assert len(opened) == 1
-    largest = max(v.nbytes for v in weights.values())
-    monkeypatch.setattr(converter, "_GROUP", largest)
+    monkeypatch.setattr(converter, "_GROUP", sum(v.nbytes for v in weights.values()) // 4)
     convert(path, tmp_path / "many.safetensors", "original")
-    assert len(opened) - 1 >= sum(v.nbytes for v in weights.values()) // largest
+    assert len(opened) - 1 >= 4
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "many.safetensors").read_bytes()
 
 
