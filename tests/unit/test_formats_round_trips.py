@@ -182,6 +182,18 @@ def test_segs_keep_a_label_that_only_one_subject_has_and_the_id_of_the_others():
     assert [track.obj_id for track in back.tracks] == ["1", "2", "cat"]
 
 
+def test_every_example_of_the_documentation_is_read_as_two_frames():
+    page = Path(__file__).parents[2] / "docs" / "box-formats.md"
+    blocks = page.read_text(encoding="utf-8").split("```")[1::2]
+    forms = [line.split("   ")[0] for line in blocks[2].strip().splitlines() if "..." not in line]
+    texts = [*forms, *(block.removeprefix("json").strip() for block in blocks[:2] + blocks[3:])]
+    assert len(texts) == 8
+    for text in texts:
+        (track,) = read_any(text, 64, 32, 2).tracks
+        assert track.boxes[0] == (0, 0, 0.25, 0.5)
+        assert not track.visible[1] or track.boxes[1] == (0.25, 0.25, 0.5, 0.75)
+
+
 def test_one_track_writes_the_same_bounding_boxes_as_a_plan_of_it():
     track = BoxTrack(((0.1, 0.2, 0.5, 0.9),) * 2, (True, False), "4", "dog")
     assert write(BoxPlan((track,), W, H), "bounding_box") == to_bounding_boxes(track, W, H)
