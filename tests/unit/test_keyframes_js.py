@@ -166,6 +166,53 @@ def test_every_edit_leaves_a_document_that_python_reads(node):
     assert [track.obj_id for track in plans[0].tracks] == ["0", "1"]
 
 
+def test_no_chain_of_edits_makes_a_document_that_python_refuses(node):
+    """Boxes thrown far out of the canvas, paths through them, keyframes in the middle of paths, other lengths."""
+    texts = node(
+        """
+        let seed = 7;
+        const random = (low, high) => { // Park and Miller's generator
+          seed = (seed * 48271) % 2147483647;
+          return low + ((high - low) * seed) / 2147483647;
+        };
+        const whole = (high) => Math.floor(random(0, high));
+        const editor = new state.EditorState();
+        const box = () => {
+          const [x, y] = [random(-3, 3), random(-3, 3)];
+          return [x, y, x + random(1e-7, 2), y + random(1e-7, 2)];
+        };
+        const stroke = () => {
+          let time = 0;
+          return Array.from({ length: 2 + whole(40) }, () => [time += whole(3), random(-0.9, 1.9), random(-0.9, 1.9)]);
+        };
+        const seen = [];
+        for (let i = 0; i < 400; i++) {
+          const plan = editor.shown;
+          const [t, frame] = [whole(plan.tracks.length), whole(plan.length)];
+          const key = plan.tracks[t]?.keyframes[0].frame;
+          const changes = [
+            () => edits.addTrack(plan, frame, box()), () => edits.setBox(plan, t, frame, box()),
+            () => edits.setBox(plan, t, frame, box()), () => edits.setPath(plan, t, frame, stroke()),
+            () => edits.setPath(plan, t, frame, stroke()), () => edits.addKeyframe(plan, t, frame),
+            () => edits.addKeyframe(plan, t, frame), () => edits.removeKeyframe(plan, t, key),
+            () => edits.moveKeyframe(plan, t, key, frame)[0], () => edits.stretch(plan, 1 + whole(20)),
+            () => edits.trim(plan, 1 + whole(20)),
+            () => edits.changeKeyframe(plan, t, key, { easing: keyframes.EASINGS[whole(5)] }),
+            () => edits.changeKeyframe(plan, t, key, { visible: random(0, 1) < 0.5 }),
+            () => edits.changeTrack(plan, t, { interpolation: keyframes.INTERPOLATIONS[whole(2)] }),
+          ];
+          const next = changes[plan.tracks.length ? whole(changes.length) : 0]();
+          editor.commit(next.tracks.length > 4 ? edits.removeTrack(next, 0) : next);
+          seen.push(editor.text);
+        }
+        return seen;
+        """
+    )
+    plans = [KeyframePlan.from_json(text) for text in texts if text]
+    assert len(plans) > 350
+    assert any(key.path for plan in plans for track in plan.tracks for key in track.keyframes)
+
+
 def test_undo_and_redo_walk_through_the_committed_documents_and_loading_forgets_them(node):
     result = node(
         """

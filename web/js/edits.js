@@ -4,6 +4,11 @@ import { boxAt, centre, ease, keyframeAt, keyframeBefore, VERSION, visibleAt } f
 
 /** At most this many points are kept of a path drawn by hand. */
 const MAX_PATH = 200;
+/** Where the document lets keyframes and paths lie, in fractions of the canvas, and the smallest side of a box. */
+const [LOW, HIGH] = [-1, 2];
+const SMALLEST = 1e-4;
+/** Times in a path are at least this far apart. */
+const MOMENT = 1e-4;
 
 export const emptyPlan = (canvas) => ({ version: VERSION, ...canvas, tracks: [] });
 
@@ -120,7 +125,7 @@ export function timedPath(samples, width, height) {
   const points = [];
   for (const [time, x, y] of samples) {
     const u = (time - first) / span;
-    if (points.length && u - points.at(-1)[0] < 1e-4) points.pop(); // two events in one instant: the later one
+    if (points.length && u - points.at(-1)[0] < MOMENT) points.pop(); // two events in one instant: the later one
     points.push([points.length ? u : 0, x, y]);
   }
   let tolerance = 0.75;
@@ -156,14 +161,28 @@ export function trim(plan, length) {
   return { ...kept, length, tracks };
 }
 
+/** The plan with every box and path point where the document allows it; far outside the canvas nobody sees it. */
+export function withinReach(plan) {
+  const into = (value) => Math.min(Math.max(value, LOW), HIGH);
+  const span = (from, to) => {
+    const low = Math.min(into(from), HIGH - SMALLEST);
+    return [low, Math.max(into(to), low + SMALLEST)];
+  };
+  const reachable = ({ box, path, ...key }) => {
+    const [[x1, x2], [y1, y2]] = [span(box[0], box[2]), span(box[1], box[3])];
+    return withPath({ ...key, box: [x1, y1, x2, y2] }, path?.map(([u, x, y]) => [u, into(x), into(y)]));
+  };
+  return { ...plan, tracks: plan.tracks.map((track) => ({ ...track, keyframes: track.keyframes.map(reachable) })) };
+}
+
 function withPath({ path: _, ...key }, path) {
   return path ? { ...key, path } : key;
 }
 
 /** A path cut at e: both parts run from u = 0 to u = 1. A part of no length is left out. */
 function cutPath(path, e, [x, y]) {
-  const before = path.filter(([u]) => u < e - 1e-6).map(([u, px, py]) => [u / e, px, py]);
-  const after = path.filter(([u]) => u > e + 1e-6).map(([u, px, py]) => [(u - e) / (1 - e), px, py]);
+  const before = path.filter(([u]) => u < e - MOMENT).map(([u, px, py]) => [u / e, px, py]);
+  const after = path.filter(([u]) => u > e + MOMENT).map(([u, px, py]) => [(u - e) / (1 - e), px, py]);
   return [before.length && [...before, [1, x, y]], after.length && [[0, x, y], ...after]].map((part) => part || null);
 }
 

@@ -1,7 +1,7 @@
 // Mouse, pen and finger on the stage: draw, move and resize boxes, record paths.
 
 import { addTrack, pathStart, setBox, setPath } from "./edits.js";
-import { cursorOf, moveBox, ordered, resizeBox, snap, snapLines, toCanvas } from "./geometry.js";
+import { cursorOf, moveBox, ordered, reach, resizeBox, snap, snapLines, toCanvas } from "./geometry.js";
 import { boxAt, centre, keyframeAt } from "./keyframes.js";
 import { place } from "./paint.js";
 import { CELL } from "./stage.js";
@@ -196,5 +196,6 @@ function proportional(old, box, handle) {
   const [w, h] = [(old[2] - old[0]) * factor, (old[3] - old[1]) * factor];
   const x1 = handle.includes("w") ? old[2] - w : old[0];
   const y1 = handle.includes("n") ? old[3] - h : old[1];
-  return [x1, y1, x1 + w, y1 + h];
+  const kept = [x1, y1, x1 + w, y1 + h];
+  return kept.every((edge) => reach(edge) === edge) ? kept : box; // a thin box would shoot far out of the canvas
 }

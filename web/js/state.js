@@ -1,6 +1,6 @@
 // What the editor knows: the document, what is selected, how it is shown, and the way back (undo). No page needed.
 
-import { emptyPlan } from "./edits.js";
+import { emptyPlan, withinReach } from "./edits.js";
 import { evaluateTrack, fromJson, keyframeAt, keyframeBefore, toJson } from "./keyframes.js";
 
 const MAX_UNDO = 200;
@@ -92,7 +92,8 @@ export class EditorState {
   /** Makes a plan the document; one step of undo. */
   commit(plan) {
     this.draft = null;
-    const next = plan.tracks.length ? fromJson(toJson(plan)) : null; // just what is saved, with its six digits
+    // Just what is saved, with its six digits.
+    const next = plan.tracks.length ? fromJson(toJson(withinReach(plan))) : null;
     if (same(next, this.plan) && !this.error) return this.notify();
     this.#past.push(this.plan);
     if (this.#past.length > MAX_UNDO) this.#past.shift();

@@ -41,7 +41,7 @@ export class Timeline {
     return RULER + ROW * Math.min(Math.max(this.state.shown.tracks.length, LEAST_ROWS), SHOWN_ROWS) + 4;
   }
 
-  /** Place of a frame's middle. Newest layout: width as the canvas has it now. */
+  /** Place of a frame from the left, in CSS pixels. */
   x(frame) {
     const room = this.canvas.clientWidth - NAME - END;
     return NAME + 8 + ((room - 8) * frame) / Math.max(this.state.length - 1, 1);
