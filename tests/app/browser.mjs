@@ -17,6 +17,19 @@ const SETTINGS = {
   "Comfy.Notification.ShowVersionUpdates": false,
 };
 
+// In the page: drops the video that the run saved on an empty canvas; the workflow that comes back.
+async function dropVideo() {
+  const [saved] = window.dv2Events.flatMap(([kind, { output }]) => (kind === "executed" && output?.images) || [])
+    .filter(({ filename, type }) => type === "output" && filename.endsWith(".mp4"));
+  if (!saved) return null;
+  const bytes = await (await fetch(`/view?${new URLSearchParams(saved)}`)).blob();
+  app.graph.clear();
+  await app.handleFile(new File([bytes], saved.filename, { type: "video/mp4" }));
+  for (let tenths = 0; tenths < 100 && !app.graph._nodes.length; tenths++)
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  return app.graph.serialize().nodes.map((node) => [String(node.id), node.widgets_values ?? []]);
+}
+
 const answer = await fetch(`${config.url}/settings`, {
   method: "POST", headers: { "Content-Type": "application/json", "Comfy-User": "" }, body: JSON.stringify(SETTINGS),
 });
@@ -70,6 +83,7 @@ try {
     await page.screenshot({ path: join(config.screenshots, `${name}-finished.png`) });
     seen.refused = await page.evaluate(() => app.lastNodeErrors ?? {});
     seen.events = await page.evaluate(() => window.dv2Events);
+    seen.dropped = await page.evaluate(dropVideo);
     report.workflows[name] = seen;
   }
   report.frontend = await page.evaluate(() => window.__COMFYUI_FRONTEND_VERSION__);

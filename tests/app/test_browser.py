@@ -57,6 +57,8 @@ def test_every_template_loads_whole_and_runs_from_the_page(page, nodes2, tmp_pat
         # The template is as the page itself would save it, and the quick start sends what the page sends.
         assert dict(seen["saved"]) == {str(n["id"]): n.get("widgets_values") or [] for n in workflow["nodes"]}, name
         assert api_form(seen["prompt"]) == api_form(to_prompt(workflow, app.info)), name
+        # The saved video brings all of it back when it is dropped on the empty canvas, the boxes included.
+        assert sorted(seen["dropped"]) == sorted(seen["saved"]), name
     assert report["elsewhere"] == []
     assert report["pageErrors"] == []
     assert report["brokenPictures"] == []
