@@ -26,9 +26,6 @@ EASINGS: dict[str, Callable[[float], float]] = {
 #: How far outside the canvas a keyframe may lie.
 REACH = (-1.0, 2.0)
 
-#: Files keep six digits. A box's sides and the steps of u in a path must be this large to survive that.
-SMALLEST = 1e-5
-
 
 @dataclass(frozen=True)
 class Keyframe:
@@ -165,10 +162,10 @@ def _check_path(path: Any) -> tuple[tuple[float, float, float], ...]:
                 f"Point {i} of the path is {show(point)}, too far outside the canvas; x and y are fractions of width "
                 "and height, within -1 to 2: divide pixels by the canvas size."
             )
-        if points and u - points[-1][0] < SMALLEST:
+        if points and u <= points[-1][0]:
             raise ValueError(
                 f"In the path u goes from {show(points[-1][0])} at point {i - 1} to {show(u)} at point {i}; it must "
-                f"ascend by at least {SMALLEST:.5f} from point to point."
+                "ascend from point to point."
             )
         points.append((u, x, y))
     if points[0][0] != 0 or points[-1][0] != 1:

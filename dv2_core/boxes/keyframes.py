@@ -20,14 +20,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .json_text import read_json
-from .keyframe_track import SMALLEST, Keyframe, KeyframeTrack
+from .keyframe_track import Keyframe, KeyframeTrack
 from .plan import BoxPlan, check_fps, check_ids
 from .track import BoxTrack, check_canvas, check_length, is_number, show
 
 VERSION = 1
 
-#: Digits that a file keeps of a number.
-DIGITS = 6
+#: Digits that a file keeps of a number, and the shortest side of a box, as a fraction of the canvas, that survives it.
+DIGITS, SMALLEST = 6, 1e-5
 
 #: Frames times tracks that a document may ask for; more is a slip, and would fill the memory.
 MAX_BOXES = 1_000_000
@@ -198,7 +198,12 @@ def _changed(value: Keyframe | KeyframeTrack, names: Sequence[str]) -> dict[str,
 def _write_keyframe(key: Keyframe) -> dict[str, Any]:
     entry = {"frame": key.frame, "box": [_short(v) for v in key.box], **_changed(key, ("easing", "visible"))}
     if key.path:
-        entry["path"] = [[_short(v) for v in point] for point in key.path]
+        points = [[_short(v) for v in point] for point in key.path]
+        kept = [points[0]]
+        for point in points[1:-1]:
+            if kept[-1][0] < point[0] < 1:  # what is nearer than the digits tell apart is one point
+                kept.append(point)
+        entry["path"] = [*kept, points[-1]]
     return entry
 
 

@@ -221,6 +221,20 @@ def test_the_text_is_compact_and_leaves_defaults_out():
     )
 
 
+def test_points_of_a_path_that_six_digits_cannot_tell_apart_are_written_once():
+    path = (
+        (0.0, 0.2, 0.4),
+        (1e-7, 0.3, 0.3),
+        (0.5, 0.4, 0.4),
+        (0.5 + 1e-7, 0.5, 0.5),
+        (1 - 1e-7, 0.6, 0.6),
+        (1.0, 0.7, 0.6),
+    )
+    text = KeyframePlan((track_of(Keyframe(0, A, path=path), Keyframe(3, B)),), W, H, 4).to_json()
+    assert '"path":[[0,0.2,0.4],[0.5,0.4,0.4],[1,0.7,0.6]]' in text
+    assert KeyframePlan.from_json(text).to_json() == text
+
+
 def test_defaults_may_be_written_out():
     key = {"frame": 0, "box": list(A), "easing": "linear", "visible": True}
     track = {"id": "0", "label": "", "interpolation": "linear", "keyframes": [key]}

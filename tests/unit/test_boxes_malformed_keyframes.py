@@ -189,7 +189,7 @@ MALFORMED: list[tuple[str, list[str]]] = [
     (changed(*K, "path", 1, to=[0, 0.5, 0.5]), ["from 0 at point 0 to 0 at point 1", "ascend"]),
     (changed(*K, "path", 1, to=[1.5, 0.5, 0.5]), ["from 1.5 at point 1 to 1 at point 2"]),
     (changed(*K, "path", 1, to=[-0.5, 0.5, 0.5]), ["to -0.5 at point 1", "ascend"]),
-    (changed(*K, "path", 1, to=[0.000001, 0.5, 0.5]), ["ascend by at least 0.00001"]),
+    (changed(*K, "path", 1, to=[1, 0.5, 0.5]), ["from 1 at point 1 to 1 at point 2", "ascend"]),
     (changed(*K, "path", 1, to=[0.5, 224, 128]), ["[0.5, 224, 128]", "divide pixels"]),
     (changed(*K, "path", 1, to=[0.5, 0.5, -1.01]), ["-1.01", "within -1 to 2"]),
     (TEXT.replace("[0.5, 0.5, 0.5]", "[0.5, -Infinity, 0.5]"), ["-Infinity"]),
