@@ -250,11 +250,14 @@ def test_hand_edits_win_over_connected_boxes_and_a_document_that_cannot_be_read_
         const drawn = editor.text;
         editor.setSeed(keyframes.fromJson(given.replace("0.2", "0.3")));
         const afterwards = editor.text;
+        editor.text = given;
+        const loaded = editor.text;
         editor.text = "{from the future}";
-        return { untouched, drawn, afterwards, unreadable: editor.text, error: editor.error };
+        return { untouched, drawn, afterwards, loaded, unreadable: editor.text, error: editor.error };
         """,
         seed,
     )
+    assert result["loaded"] == seed  # to the letter: opening a workflow does not change it
     assert result["untouched"] == ""  # so that a later run may still bring other boxes
     assert [k["frame"] for k in json.loads(result["drawn"])["tracks"][0]["keyframes"]] == [0, 4]
     assert result["afterwards"] == result["drawn"]

@@ -26,9 +26,9 @@ export class EditorState {
   playing = false;
   /** The copied box, as text; the buttons may not read the clipboard. */
   clipboard = "";
-  /** A sentence, and the text that it is about, where the saved document cannot be read. */
+  /** A sentence where the saved document cannot be read. */
   error = "";
-  #unreadable = "";
+  #loaded = { plan: null, text: "" };
   #past = [];
   #future = [];
   #listeners = new Set();
@@ -125,21 +125,22 @@ export class EditorState {
 
   /** The text that is saved in the workflow: "" for nothing drawn. */
   get text() {
-    if (this.error) return this.#unreadable;
+    if (this.plan === this.#loaded.plan) return this.#loaded.text;
     return this.plan ? toJson(this.plan) : "";
   }
 
-  /** A workflow was loaded. What cannot be read is kept as it is until somebody draws. */
-  set text(text) {
-    const value = typeof text === "string" ? text.trim() : "";
-    if (value === this.text) return;
-    [this.plan, this.draft, this.error, this.#unreadable] = [null, null, "", ""];
+  /** A workflow was loaded. Its text is kept as it is, readable or not, until somebody draws. */
+  set text(value) {
+    const text = typeof value === "string" ? value : "";
+    if (text === this.text) return;
+    [this.plan, this.draft, this.error] = [null, null, ""];
     [this.#past, this.#future] = [[], []];
     try {
-      if (value) this.plan = fromJson(value);
+      if (text.trim()) this.plan = fromJson(text);
     } catch (error) {
-      [this.error, this.#unreadable] = [error.message, text];
+      this.error = error.message;
     }
+    this.#loaded = { plan: this.plan, text };
     this.#clamp();
     this.notify();
   }
@@ -187,7 +188,8 @@ export class EditorState {
   }
 
   #show(plan) {
-    [this.plan, this.error, this.#unreadable] = [plan, "", ""];
+    if (this.error) this.#loaded = { plan: null, text: "" };
+    [this.plan, this.error] = [plan, ""];
     this.#clamp();
     this.notify("plan");
   }
