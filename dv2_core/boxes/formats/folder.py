@@ -7,10 +7,11 @@ import re
 import stat
 from pathlib import Path
 
+from ..json_text import MAX_TEXT
 from ..track import MAX_FRAMES, show
 
 #: Largest text file that is read, in bytes; a text of MAX_TEXT characters has at most four bytes each.
-MAX_TEXT_BYTES = 4_000_000
+MAX_TEXT_BYTES = 4 * MAX_TEXT
 
 
 def frame_files(folder: Path, suffix: str) -> list[Path]:
