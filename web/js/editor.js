@@ -39,6 +39,8 @@ export class BoxEditor {
       this.element.addEventListener(name, (event) => event.stopPropagation());
     }
     this.element.addEventListener("contextmenu", (event) => event.preventDefault());
+    // A key on a button or menu is not one of ComfyUI's single-letter shortcuts.
+    this.element.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
     new ResizeObserver(() => this.redraw()).observe(this.element);
     state.listen((kind) => {
       this.redraw();
