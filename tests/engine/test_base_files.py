@@ -191,15 +191,18 @@ def test_an_autoencoder_in_a_lightning_checkpoint_is_the_same_autoencoder(
     """Such a file refers to Lightning's callback by name; loading it needs no Lightning."""
     name = "pytorch_lightning.callbacks.model_checkpoint"
     callback = type("ModelCheckpoint", (), {"__module__": name})
-    module: Any = ModuleType(name)
-    module.ModelCheckpoint = callback
-    monkeypatch.setitem(sys.modules, name, module)
+    parents = ["pytorch_lightning", "pytorch_lightning.callbacks", name]
+    for parent in parents:
+        module: Any = ModuleType(parent)
+        module.ModelCheckpoint = callback
+        monkeypatch.setitem(sys.modules, parent, module)
     folder = lab.models / "vae"
     weights = {f"first_stage_model.{k}": v for k, v in load_file(folder / lab.SD_VAE).items()}
     whole = {**weights, "model.diffusion_model.out.0.weight": torch.zeros(4), "betas": torch.zeros(4)}
     checkpoint = {"epoch": 0, "global_step": 1, "state_dict": whole, "callbacks": {callback: {"best": None}}}
     torch.save(checkpoint, folder / "VQGAN_autoencoder.pth")
-    monkeypatch.delitem(sys.modules, name)
+    for parent in parents:
+        monkeypatch.delitem(sys.modules, parent)
     plain = lab.load("auto", lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE).vae
     ours = lab.load("auto", lab.SD_BASE, lab.SD_TEXT, "VQGAN_autoencoder.pth").vae
     theirs = plain.first_stage_model.state_dict()
