@@ -204,6 +204,19 @@ def test_keyframes_of_a_plan_are_only_where_the_motion_turns():
     assert len(KeyframePlan.from_plan(BoxPlan((shaky,), W, H), tolerance=0.002).tracks[0].keyframes) == 2
 
 
+def test_a_subject_that_hides_in_the_middle_of_a_straight_motion_gets_keyframes_there():
+    shown = tuple(t not in (4, 5, 6) for t in range(12))
+    track = BoxTrack(from_keyframes({0: A, 11: B}, 12).boxes, shown)
+    plan = KeyframePlan.from_plan(BoxPlan((track,), W, H))
+    assert [(key.frame, key.visible) for key in plan.tracks[0].keyframes] == [
+        (0, True),
+        (4, False),
+        (7, True),
+        (11, True),
+    ]
+    assert plan.evaluate().tracks[0].visible == shown
+
+
 @given(plan=plans(), tolerance=st.sampled_from([0.0, 0.003, 0.05]))
 def test_simplified_keyframes_stay_within_the_tolerance(plan, tolerance):
     evaluated = plan.evaluate()
