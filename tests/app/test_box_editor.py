@@ -14,14 +14,14 @@ from PIL import Image
 from dv2_core.boxes import KeyframePlan, rasterize
 
 SCRIPT = Path(__file__).with_name("box_editor.mjs")
-WAIT_SECONDS = 180  # for any one thing in the page
+WAIT_SECONDS = 300  # for any one thing in the page, on a busy machine
 WIDTH, HEIGHT, LENGTH = 96, 64, 12  # of the node that the script builds
 PIXEL = 1.01  # pixels that a mouse may miss a place by: screen pixels are not canvas pixels
 COMBINATIONS = [
-    pytest.param("app", "1.32.9", False, id="1.32.9 classic"),
-    pytest.param("app", "1.32.9", True, id="1.32.9 Nodes 2.0"),
-    pytest.param("app_new_frontend", "1.58.1", False, id="1.58.1 classic"),
-    pytest.param("app_new_frontend", "1.58.1", True, id="1.58.1 Nodes 2.0"),
+    pytest.param(("app", "1.32.9", False), id="1.32.9 classic"),
+    pytest.param(("app", "1.32.9", True), id="1.32.9 Nodes 2.0"),
+    pytest.param(("app_new_frontend", "1.58.1", False), id="1.58.1 classic"),
+    pytest.param(("app_new_frontend", "1.58.1", True), id="1.58.1 Nodes 2.0"),
 ]
 
 
