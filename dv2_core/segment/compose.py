@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,7 +122,8 @@ def without_specks(masks: Tensor) -> Tensor:
 
     kept = torch.zeros_like(masks)
     for t, mask in enumerate(masks.numpy()):
-        pieces, count = ndimage.label(mask, [[1, 1, 1]] * 3)
+        labelled: Any = ndimage.label(mask, [[1, 1, 1]] * 3)  # typed as its other form, which gives a number alone
+        pieces, count = labelled
         if count:
             sizes = torch.from_numpy(pieces).flatten().bincount()
             sizes[0] = 0
