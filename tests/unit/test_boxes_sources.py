@@ -191,6 +191,14 @@ def test_a_detectors_surest_box_is_followed_both_ways_unless_a_point_names_anoth
     assert other.boxes == tuple(pytest.approx(box) for box in subject)
 
 
+def test_a_point_names_the_smallest_box_around_it_or_else_the_nearest():
+    large, inner, near = (0.0, 0.0, 0.6, 0.6), (0.2, 0.2, 0.58, 0.58), (0.6, 0.6, 0.65, 0.65)
+    frames = [[(large, 0.9), (inner, 0.5), (near, 0.9)]]
+    assert from_detections(frames, point=(0.59, 0.59)).boxes == (large,)
+    assert from_detections(frames, point=(0.55, 0.55)).boxes == (inner,)
+    assert from_detections(frames, point=(0.7, 0.7)).boxes == (near,)
+
+
 def test_a_candidate_across_the_canvas_is_not_the_subject():
     frames = [[((0.1, 0.1, 0.2, 0.2), 1.0)], [((0.8, 0.8, 0.9, 0.9), 1.0)], [((0.12, 0.1, 0.22, 0.2), 1.0)]]
     assert from_detections(frames).visible == (True, False, True)
