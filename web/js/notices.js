@@ -1,5 +1,5 @@
 // What a node says after a run: what it has read, and below that its warnings. Python's side is nodes/notices.py.
-import { app } from "../../scripts/app.js";
+import { app } from "../../../scripts/app.js";
 
 const SPEAKERS = ["DV2BoxesToMask", "DV2BoxesFromMasks", "DV2BoxesFromVideo", "DV2LoadBoxes", "DV2SaveBoxes"];
 const LINE = "font: 11px/16px sans-serif; overflow-wrap: anywhere; user-select: text; ";
