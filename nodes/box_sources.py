@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..dv2_core.boxes import BoxPlan, KeyframePlan, from_masks, smooth
 from ..dv2_core.boxes import fill_gaps as filled
 from ..dv2_core.boxes.formats import write
+from ..dv2_core.boxes.masks import Component
 from .box_files import summary
 from .host import compat
 from .notices import said
@@ -55,7 +56,7 @@ class BoxesFromMasks(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, masks: torch.Tensor, component: str, fill_gaps: int, smoothing: int,
+    def execute(cls, masks: torch.Tensor, component: Component, fill_gaps: int, smoothing: int,
                 fps: float) -> io.NodeOutput:  # fmt: skip
         track = filled(from_masks(masks, component), fill_gaps)
         track = smooth(track, smoothing) if smoothing else track

@@ -89,11 +89,14 @@ class BoxesToMask(io.ComfyNode):
                         box_height: int | None = 0) -> bool | str:  # fmt: skip
         """Checks the text unless it is replaced. What is connected is None here: its value is not known yet."""
         replaced = bounding_boxes is not UNCONNECTED or mask is not UNCONNECTED
-        sizes = (source_width, source_height, box_width, box_height)
-        if replaced or any(given is None for given in (boxes, length, width, height, track, resample, format, *sizes)):
+        settings: dict[str, Any] = dict(
+            length=length, width=width, height=height, resample=resample, fmt=format, source_width=source_width,
+            source_height=source_height, box_width=box_width, box_height=box_height,
+        )  # fmt: skip
+        if replaced or boxes is None or track is None or None in settings.values():
             return True
         try:
-            plan = read_plan(boxes, length, width, height, resample, format, *sizes)
+            plan = read_plan(boxes, **settings)
             plan.track(track)
             check_plan(plan).raise_errors()
         except ValueError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 
 #: Name of the entry; its value is the keyframe document (dv2_core/boxes/keyframes.py).
 BOXES = "dv2_boxes"
@@ -45,7 +46,7 @@ def read_entry(path: Path, name: str) -> str | None:
             if not container.streams.video:
                 raise ValueError(f"{path.name} has no video in it. Choose a video file.")
             entries = dict(container.metadata)
-    except (av.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise ValueError(f"{path.name} cannot be read as a video ({error}). Choose an MP4 or WebM file.") from error
     # Matroska and WebM keep names in capitals.
     return next((text for key, text in entries.items() if key.lower() == name), None)
