@@ -47,12 +47,16 @@ def read_document(document: str, length: int) -> KeyframePlan | None:
     return plan
 
 
-def read_seed(value: Any, length: int, width: int, height: int, fps: float) -> KeyframePlan:
-    """Connected boxes of any format as a plan to edit. A keyframe document stays as it is drawn."""
+def read_seed(value: Any, length: int, width: int, height: int, fps: float) -> tuple[KeyframePlan, KeyframePlan]:
+    """Connected boxes of any format: the plan exactly, and one to edit, of fewer keyframes, within a pixel of it (pixels are rounded).
+
+    A keyframe document is both as it is drawn.
+    """
     plan = read_any(value, width, height, length, fps=fps)
     if isinstance(value, str) and '"tracks"' in value and '"version"' in value:
-        return KeyframePlan.from_json(value)
-    return KeyframePlan.from_plan(plan)
+        document = KeyframePlan.from_json(value)
+        return document, document
+    return KeyframePlan.from_plan(plan), KeyframePlan.from_plan(plan, tolerance=1 / max(width, height))
 
 
 class BoxEditor(io.ComfyNode):
@@ -108,8 +112,8 @@ class BoxEditor(io.ComfyNode):
             ui["dv2_background"] = save_background(background, length)
         seed = None
         if bounding_boxes is not None:
-            seed = read_seed(bounding_boxes, length, width, height, fps)
-            ui["dv2_seed"] = [seed.to_json()]
+            seed, editable = read_seed(bounding_boxes, length, width, height, fps)
+            ui["dv2_seed"] = [editable.to_json()]
         try:
             plan = read_document(document, length) or seed
             if plan is None:
