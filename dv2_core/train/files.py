@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,11 @@ def export(model: TrainingModel, folder: Path, base_fingerprint: str, words: lis
         save_adapter(model.adapter, folder / file_name(config, "adapter"), torch.float16, base_fingerprint, extra)
 
 
-def describe(config: TrainConfig, step: int, data: str) -> dict[str, str]:
-    """Notes for exported files: settings (of paths only the last part), step, data, version of the code."""
+def describe(config: TrainConfig, step: int, data: str, boxes: Mapping[str, Any]) -> dict[str, str]:
+    """Notes for exported files: settings (of paths only the last part), step, data and its boxes, version of the code.
+
+    boxes: of ``box_range``, or empty; the nodes warn of boxes unlike them.
+    """
 
     def public(value: Any) -> Any:
         if isinstance(value, dict):
@@ -156,6 +160,7 @@ def describe(config: TrainConfig, step: int, data: str) -> dict[str, str]:
         "training.config": json.dumps(public(config.to_dict())),
         "training.step": str(step),
         "training.data": data,
+        **({"training.boxes": json.dumps(boxes)} if boxes else {}),
         "training.code": code_version(),
         "license": "Apache-2.0",
     }

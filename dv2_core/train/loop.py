@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..world.text import SPECIAL_WORDS
 from . import files
+from .box_range import box_range
 from .checkpoint import Checkpoints, check_fits
 from .config import TrainConfig
 from .data import Batch, Data, open_data
@@ -111,6 +112,7 @@ class Run:
         self.log = RunLog(out, self.step) if self.main else None
         if self.main:
             (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+        self.boxes: dict[str, Any] = {}  # what the data's boxes are like; found out at the first export
         self.exported_step, self.saved_step = self.step, self.step if state is not None else -1
         self.saved_at = time.monotonic()
         self.logged_step, self.logged_at = self.step, time.monotonic()
@@ -196,7 +198,9 @@ class Run:
         self.exported_step = self.step
         if self.log is None:
             return
-        notes = files.describe(self.config, self.step, self.data.size.description)
+        if self.config.has_adapter and not self.boxes:
+            self.boxes = box_range(self.data, self.config.data.num_frames)
+        notes = files.describe(self.config, self.step, self.data.size.description, self.boxes)
         with self.aside():
             files.export(self.model, self.out / "export", self.base_fingerprint, self.data.words, notes)
             if self.config.sample_steps:

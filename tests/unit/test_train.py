@@ -167,6 +167,8 @@ def test_the_exported_adapter_reads_back_and_says_where_it_comes_from(tiny_confi
     assert metadata["base_model.fingerprint"] == files.fingerprint(load_file(tmp_path / "export" / files.BASE))
     assert metadata["training.step"] == "1" and metadata["training.code"]
     assert "endless clips of 2 frames" in metadata["training.data"]
+    boxes = json.loads(metadata["training.boxes"])
+    assert 0 < boxes["fastest"] < 1 and 0 < boxes["area"][0] < boxes["area"][1] < 1
     noted = json.loads(metadata["training.config"])
     assert noted["lr"] == tiny_config.lr and noted["data"]["atlas"] == "atlas.safetensors"
     with safe_open(tmp_path / "export" / files.BASE, framework="pt") as file:

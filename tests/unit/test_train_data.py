@@ -7,12 +7,14 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from dv2_core.model import read_adapter
+from dv2_core.train.box_range import box_range
 from dv2_core.train.cache import Cache
 from dv2_core.train.config import TrainConfig, read_toml
 from dv2_core.train.data import LADDER, Batch, Data, open_data
@@ -357,3 +359,28 @@ def test_a_training_on_own_clips_writes_an_adapter_that_names_its_data(
     train(TrainConfig.from_dict(values), tmp_path / "out")
     _, metadata, _ = read_adapter(tmp_path / "out" / "export" / "dv2-mini-adapter.safetensors")
     assert metadata["training.data"].startswith("4 clips (1 more held out")
+
+
+def test_the_range_of_boxes_is_that_of_the_clips_and_not_of_their_rarest_frame() -> None:
+    masks = torch.zeros(100, 4, 20, 40)  # a canvas of aspect 2
+    masks[:, :, 5:15, 10:20] = 1.0  # an eighth of the canvas, standing still
+    masks[1:, 2:, 5:15, 10:20] = 0.0
+    masks[1:, 2:, 5:15, 14:24] = 1.0  # 4 of 20 pixels in one frame
+    masks[0] = 1.0  # one clip in a hundred fills everything
+
+    class Fixed:
+        def batch(self, step: int) -> Any:
+            return SimpleNamespace(masks=masks.flatten(0, 1)[:, None])
+
+    assert box_range(cast(Any, Fixed()), 4, clips=100) == {
+        "fastest": 0.2,
+        "area": [0.125, pytest.approx(0.125, abs=0.02)],
+    }
+
+
+def test_clips_without_their_subject_have_no_range_of_boxes() -> None:
+    class Empty:
+        def batch(self, step: int) -> Any:
+            return SimpleNamespace(masks=torch.zeros(8, 1, 4, 4))
+
+    assert box_range(cast(Any, Empty()), 4, clips=2) == {}
