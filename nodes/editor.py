@@ -48,7 +48,7 @@ def read_document(document: str, length: int) -> KeyframePlan | None:
 
 
 def read_seed(value: Any, length: int, width: int, height: int, fps: float) -> tuple[KeyframePlan, KeyframePlan]:
-    """Connected boxes of any format: the plan exactly, and one to edit, of fewer keyframes, within a pixel of it (pixels are rounded).
+    """Connected boxes of any format: the plan exactly, and one to edit: fewer keyframes, within a pixel of it.
 
     A keyframe document is both as it is drawn.
     """
