@@ -141,6 +141,7 @@ async function use(page) {
   await page.waitForFunction(() => app.graph._nodes.some((node) => node.type === "DV2BoxEditor"));
   await page.waitForTimeout(500);
   await record("reloaded");
+  await page.waitForSelector(".dv2-stage canvas");
   report.seen.stageAfterReload = await page.locator(".dv2-stage canvas").count();
 
   await page.evaluate(() => {
