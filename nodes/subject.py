@@ -24,16 +24,6 @@ def subject_files() -> list[str]:
     return examples + sorted(folder_paths.filter_files_content_types(names, ["image"]))
 
 
-def subject_path(name: str) -> Path | None:
-    """Path of a listed subject, or None. Only inside ComfyUI's input, output and temp folders."""
-    if not folder_paths.exists_annotated_filepath(name):
-        return None
-    path = Path(folder_paths.get_annotated_filepath(name)).resolve()
-    folders = (folder_paths.get_input_directory, folder_paths.get_output_directory, folder_paths.get_temp_directory)
-    inside = any(path.is_relative_to(Path(folder()).resolve()) for folder in folders)
-    return path if inside and path.is_file() else None
-
-
 def size_inputs() -> list[Any]:
     return [
         io.Int.Input("width", default=64, min=16, max=8192, step=8, tooltip="Width of the video in pixels."),
@@ -70,19 +60,19 @@ class LoadSubject(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, image: str) -> bool | str:
-        if subject_path(image) is None:
+        if files.chosen_path(image) is None:
             return f"The subject image {image!r} is not in ComfyUI's input folder. Upload it or choose another."
         return True
 
     @classmethod
     def fingerprint_inputs(cls, image: str, width: int | None = None, height: int | None = None) -> str:
-        path = subject_path(image)
+        path = files.chosen_path(image)
         stat = path.stat() if path else None
         return f"{image}:{stat.st_mtime_ns}:{stat.st_size}" if stat else image
 
     @classmethod
     def execute(cls, image: str, width: int, height: int) -> io.NodeOutput:
-        path = subject_path(image)
+        path = files.chosen_path(image)
         if path is None:
             raise ValueError(
                 f"The subject image {image!r} is not in ComfyUI's input folder. Upload it or choose another."
