@@ -2,47 +2,18 @@
 //   node box_editor.mjs CONFIG.json
 // CONFIG: { url, playwright, chromium, nodes2, picture, screenshots, seconds }; picture: a file in the input folder.
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
+import { openComfy, withPage } from "./launch.mjs";
 
 const config = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const { chromium } = createRequire(import.meta.url)(config.playwright);
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
-const SETTINGS = {
-  "Comfy.TutorialCompleted": true,
-  "Comfy.InstalledVersion": "1.99.0",
-  "Comfy.VueNodes.Enabled": config.nodes2,
-  "Comfy.Notification.ShowVersionUpdates": false,
-};
 const [NAMES, LEFT, RIGHT, RULER, ROW] = [78, 8, 14, 20, 24]; // the timeline's layout in CSS pixels
 
-const answer = await fetch(`${config.url}/settings`, {
-  method: "POST", headers: { "Content-Type": "application/json", "Comfy-User": "" }, body: JSON.stringify(SETTINGS),
-});
-if (!answer.ok) throw new Error(`settings were refused with ${answer.status}`);
-
 const report = { elsewhere: [], pageErrors: [], documents: {}, seen: {} };
-const browser = await chromium.launch({ executablePath: config.chromium, headless: true, args: FLAGS });
-try {
-  const context = await browser.newContext({ viewport: { width: 1400, height: 1000 } });
-  await context.route("**/*", (route) => {
-    const url = new URL(route.request().url());
-    if (url.hostname === "127.0.0.1" || ["data:", "blob:"].includes(url.protocol)) return route.continue();
-    report.elsewhere.push(url.href);
-    return route.abort();
-  });
-  const page = await context.newPage();
-  page.setDefaultTimeout(config.seconds * 1000);
-  page.on("pageerror", (error) => report.pageErrors.push(String(error)));
-  await use(page);
-} finally {
-  await browser.close();
-}
+await withPage(config, report, { width: 1400, height: 1000 }, use);
 console.log(JSON.stringify(report));
 
 async function use(page) {
-  await open(page);
+  await openComfy(page, config.url);
   await page.evaluate(build, config.picture);
   await page.waitForSelector(".dv2-stage canvas");
   const stage = page.locator(".dv2-stage canvas");
@@ -133,11 +104,16 @@ async function use(page) {
     app.graph.add(copy);
     const value = copy.widgets.find((widget) => widget.name === "document").value;
     app.graph.remove(copy);
+    // ComfyUI looks for changes after the mouse and keys that a person would have used here; else the draft may keep
+    // the node collapsed.
+    const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
+    if (tracker.captureCanvasState) tracker.captureCanvasState();
+    else tracker.checkState();
     return value;
   });
   await record("expanded");
   await page.waitForTimeout(1500); // the page keeps its draft of the workflow a moment after a change
-  await open(page, true);
+  await openComfy(page, config.url, true);
   await page.waitForFunction(() => app.graph._nodes.some((node) => node.type === "DV2BoxEditor"));
   await page.waitForTimeout(500);
   await record("reloaded");
@@ -163,13 +139,6 @@ async function use(page) {
   });
   report.frontend = await page.evaluate(() => window.__COMFYUI_FRONTEND_VERSION__);
   report.nodes2 = await page.evaluate(() => Boolean(LiteGraph.vueNodesMode));
-}
-
-async function open(page, again = false) {
-  const loaded = { waitUntil: "domcontentloaded" };
-  await (again ? page.reload(loaded) : page.goto(config.url, loaded));
-  await page.waitForFunction(() => window.app?.extensionManager && window.app?.graph);
-  await page.waitForFunction(() => !document.querySelector("#splash-loader, .p-blockui-mask"));
 }
 
 /** In the page: a loader, the editor, and what saves its masks as lossless pictures. */

@@ -2,20 +2,10 @@
 //   node browser.mjs CONFIG.json
 // CONFIG: { url, playwright, chromium, nodes2, workflows: { name: workflow }, screenshots, seconds }
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
+import { openComfy, withPage } from "./launch.mjs";
 
 const config = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const { chromium } = createRequire(import.meta.url)(config.playwright);
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
-const SETTINGS = {
-  "Comfy.TutorialCompleted": true, // no template dialog in the way on the first visit
-  "Comfy.InstalledVersion": "1.99.0",
-  "Comfy.VueNodes.Enabled": config.nodes2,
-  "Comfy.Workflow.ShowMissingModelsWarning": false,
-  "Comfy.Notification.ShowVersionUpdates": false,
-};
 
 // In the page: drops the video that the run saved on an empty canvas; the workflow that comes back.
 async function dropVideo() {
@@ -30,32 +20,12 @@ async function dropVideo() {
   return app.graph.serialize().nodes.map((node) => [String(node.id), node.widgets_values ?? []]);
 }
 
-const answer = await fetch(`${config.url}/settings`, {
-  method: "POST", headers: { "Content-Type": "application/json", "Comfy-User": "" }, body: JSON.stringify(SETTINGS),
-});
-if (!answer.ok) throw new Error(`settings were refused with ${answer.status}`);
-
 const report = { elsewhere: [], pageErrors: [], brokenPictures: [], workflows: {} };
-const browser = await chromium.launch({ executablePath: config.chromium, headless: true, args: FLAGS });
-try {
-  const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
-  await context.route("**/*", (route) => {
-    const url = new URL(route.request().url());
-    if (url.hostname === "127.0.0.1" || ["data:", "blob:"].includes(url.protocol)) return route.continue();
-    report.elsewhere.push(url.href);
-    return route.abort();
-  });
-  const page = await context.newPage();
-  page.on("pageerror", (error) => report.pageErrors.push(String(error)));
+await withPage(config, report, { width: 1400, height: 900 }, async (page) => {
   page.on("response", (response) => {
     if (response.status() >= 400 && response.url().includes("/view?")) report.brokenPictures.push(response.url());
   });
-  await page.goto(config.url, { waitUntil: "domcontentloaded" });
-  const ready = () => window.app?.extensionManager && window.app?.graph;
-  await page.waitForFunction(ready, null, { timeout: 90000 });
-  const splash = () => !document.querySelector("#splash-loader, .p-blockui-mask");
-  await page.waitForFunction(splash, null, { timeout: 30000 });
-
+  await openComfy(page, config.url);
   await page.evaluate(() => {
     window.dv2Events = [];
     for (const kind of ["execution_start", "progress", "executed", "execution_success", "execution_error"])
@@ -78,7 +48,7 @@ try {
     await page.evaluate(() => app.queuePrompt(0, 1));
     const ended = () => Object.keys(app.lastNodeErrors ?? {}).length > 0
       || window.dv2Events.some(([kind]) => ["execution_success", "execution_error"].includes(kind));
-    await page.waitForFunction(ended, null, { timeout: config.seconds * 1000 });
+    await page.waitForFunction(ended);
     await page.waitForTimeout(1500); // the previews are drawn after the event
     await page.screenshot({ path: join(config.screenshots, `${name}-finished.png`) });
     seen.refused = await page.evaluate(() => app.lastNodeErrors ?? {});
@@ -88,7 +58,5 @@ try {
   }
   report.frontend = await page.evaluate(() => window.__COMFYUI_FRONTEND_VERSION__);
   report.nodes2 = await page.evaluate(() => Boolean(LiteGraph.vueNodesMode));
-} finally {
-  await browser.close();
-}
+});
 console.log(JSON.stringify(report));
