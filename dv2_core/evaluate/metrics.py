@@ -1,13 +1,14 @@
-"""The metrics of the evaluation table, as pure functions.
+"""Metrics of boxes and pixels, as pure functions; those of embeddings are in `similarity`, of optical flow in `motion`.
 
-Boxes are x0 y0 x1 y1 in 0..1, [..., 4]; a *detected* box may be a row of NaN: nothing was found in that frame.
-Pictures are RGB in 0..1, [3, H, W]. Definitions follow the paper's evaluation (mIoU, CD, and the "regions inside the
-target boxes" of its R- metrics) with download-free subject features in the place of CLIP and DINO; no value here
-compares to a published one.
+Boxes are x0 y0 x1 y1 in 0..1, [..., 4]; a *detected* box may be a row of NaN: nothing was found in that frame. A row of
+NaN as the *target*: nothing was asked for in that frame, and it does not count. Pictures are RGB in 0..1, [3, H, W].
+mIoU and CD are the paper's (arXiv 2410.13830, evaluation). The measures of the subject are download-free ones, in the
+place of CLIP and DINO on "regions inside the target boxes"; no value of theirs compares to a published one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ CONSTANT = 1e-4  # a colour that varies less is constant: pictures have 255 leve
 
 Array = np.ndarray
 
+#: What a frame in which nothing was detected counts: as IoU 0 and CD 1, or not at all.
+Misses = Literal["worst", "skip"]
+
 
 # --- where ------------------------------------------------------------------------------------------------------------
 
@@ -29,26 +33,48 @@ def missed(detected: Array) -> Array:
     return np.asarray(np.isnan(detected).any(-1))
 
 
+def detection_rate(detected: Array, target: Array) -> Array:
+    """Share of the frames with a target in which something was detected, [..., F, 4] x 2 -> [...] in 0..1."""
+    return over_frames(np.where(missed(target), np.nan, ~missed(detected)), detected)
+
+
 def iou(detected: Array, target: Array) -> Array:
     """Intersection over union of boxes, [..., 4] x [..., 4] -> [...] in 0..1. A missed frame has 0."""
     low, high = np.maximum(detected[..., :2], target[..., :2]), np.minimum(detected[..., 2:], target[..., 2:])
     intersection = np.prod(np.maximum(high - low, 0), -1)
     areas = np.prod(detected[..., 2:] - detected[..., :2], -1) + np.prod(target[..., 2:] - target[..., :2], -1)
-    return np.where(missed(detected), 0.0, intersection / (areas - intersection))
-
-
-def mean_iou(detected: Array, target: Array) -> Array:
-    """mIoU of every clip: mean of `iou` over its frames, [..., F, 4] -> [...]; misses count as 0 (our convention)."""
-    return iou(detected, target).mean(-1)
+    overlap = np.where(missed(detected), 0.0, intersection / (areas - intersection))
+    return np.where(missed(target), np.nan, overlap)
 
 
 def centroid_distance(detected: Array, target: Array, width: int = 1, height: int = 1) -> Array:
-    """CD: distance of the box centres divided by the frame's diagonal, [..., 4] -> [...] in 0..1. A miss has 1.
+    """Distance of the box centres divided by the frame's diagonal, [..., 4] -> [...] in 0..1. A miss has 1.
 
     The paper says "normalised" only; the diagonal and the miss are our convention. width and height: the frame's
     sides in any unit (left out: a square frame)."""
     apart = (detected[..., :2] + detected[..., 2:] - target[..., :2] - target[..., 2:]) / 2 * (width, height)
-    return np.where(missed(detected), 1.0, np.hypot(apart[..., 0], apart[..., 1]) / np.hypot(width, height))
+    distance = np.where(missed(detected), 1.0, np.hypot(apart[..., 0], apart[..., 1]) / np.hypot(width, height))
+    return np.where(missed(target), np.nan, distance)
+
+
+def over_frames(values: Array, detected: Array, misses: Misses = "worst") -> Array:
+    """Mean over frames of `iou` or `centroid_distance`: values [..., F], detected [..., F, 4] -> [...].
+
+    misses: "worst" counts them as they are, "skip" leaves them out. NaN for a clip that then has no frame left."""
+    counted = ~np.isnan(values) & (~missed(detected) if misses == "skip" else True)
+    total, count = np.where(counted, values, 0.0).sum(-1), counted.sum(-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def mean_iou(detected: Array, target: Array, misses: Misses = "worst") -> Array:
+    """mIoU of every clip: mean of `iou` over its frames, [..., F, 4] x 2 -> [...]."""
+    return over_frames(iou(detected, target), detected, misses)
+
+
+def mean_centroid_distance(detected: Array, target: Array, width: int = 1, height: int = 1,
+                           misses: Misses = "worst") -> Array:  # fmt: skip
+    """CD of every clip: mean of `centroid_distance` over its frames, [..., F, 4] x 2 -> [...]."""
+    return over_frames(centroid_distance(detected, target, width, height), detected, misses)
 
 
 # --- what -------------------------------------------------------------------------------------------------------------
@@ -67,8 +93,8 @@ class SubjectCrop:
         return weighted_mean(self.colour, self.weight)
 
 
-def subject_crop(image: torch.Tensor, alpha: torch.Tensor) -> SubjectCrop:
-    """The tight crop of a subject image: image [3, H, W], alpha [H, W] (bool or 0..1) -> CROP x CROP.
+def subject_crop(image: torch.Tensor, alpha: torch.Tensor, side: int = CROP) -> SubjectCrop:
+    """The tight crop of a subject image: image [3, H, W], alpha [H, W] (bool or 0..1) -> side x side pixels.
 
     Colours are averaged over the subject's own pixels only, so the white canvas does not bleed in."""
     alpha = alpha.float()
@@ -77,23 +103,25 @@ def subject_crop(image: torch.Tensor, alpha: torch.Tensor) -> SubjectCrop:
         raise ValueError("The subject image has an empty mask; there is no subject to compare with.")
     window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
     layers = torch.cat([image * alpha, alpha[None]])[(slice(None), *window)]  # premultiplied
-    layers = shrink(layers[None])[0]
+    layers = shrink(layers[None], side)[0]
     return SubjectCrop(layers[:3] / layers[3].clamp(min=1e-6), layers[3])
 
 
-def in_box_crops(frames: torch.Tensor, boxes: Array) -> torch.Tensor:
-    """What every frame shows in its box: frames [F, 3, H, W], boxes [F, 4] -> [F, 3, CROP, CROP]."""
+def in_box_crops(frames: torch.Tensor, boxes: Array, side: int = CROP) -> torch.Tensor:
+    """What every frame shows in its box: frames [F, 3, H, W], boxes [F, 4] -> [F, 3, side, side]."""
     height, width = frames.shape[-2:]
     crops = []
     for frame, box in zip(frames, boxes, strict=True):
-        x0, y0, x1, y1 = (round(float(v) * side) for v, side in zip(box, (width, height, width, height), strict=True))
-        crops.append(shrink(frame[None, :, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])[0])
+        x0, y0, x1, y1 = (
+            round(float(v) * length) for v, length in zip(box, (width, height, width, height), strict=True)
+        )
+        crops.append(shrink(frame[None, :, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], side)[0])
     return torch.stack(crops)
 
 
-def shrink(pictures: torch.Tensor) -> torch.Tensor:
-    """[N, C, h, w] -> [N, C, CROP, CROP], antialiased."""
-    return F.interpolate(pictures.float(), (CROP, CROP), mode="bilinear", antialias=True)
+def shrink(pictures: torch.Tensor, side: int) -> torch.Tensor:
+    """[N, C, h, w] -> [N, C, side, side], antialiased."""
+    return F.interpolate(pictures.float(), (side, side), mode="bilinear", antialias=True)
 
 
 def weighted_mean(colour: torch.Tensor, weight: torch.Tensor) -> Array:
@@ -152,6 +180,28 @@ def subject_retrieval(distances: Array) -> tuple[Array, Array]:
     return nearer < 1, nearer < 5
 
 
+def copy_paste(crops: torch.Tensor, subject: SubjectCrop) -> float:
+    """How much the boxes show the subject's very picture, at its own pose: -1..1, the mean over frames.
+
+    crops [F, 3, h, w] of the boxes and the subject's tight crop at that size. Correlation of their detail, weighted by
+    the subject's coverage: 1 for the same picture at any brightness and contrast, near 0 for another pose or another
+    subject, 0 for a crop of one colour. High values beside prompts that ask for another pose are the copy-paste look
+    that the paper's reviewers saw. Our measure, not the paper's."""
+    weight = (subject.weight / subject.weight.sum()).double()
+
+    def detail(picture: torch.Tensor) -> torch.Tensor:
+        """Without each channel's mean."""
+        return picture.double() - (picture * weight).sum((1, 2), keepdim=True)
+
+    own = detail(subject.colour)
+    own_spread = float((own**2 * weight).sum())
+    correlations = []
+    for crop in map(detail, crops):
+        spread = (own_spread * float((crop**2 * weight).sum())) ** 0.5
+        correlations.append(float((crop * own * weight).sum()) / spread if spread > CONSTANT**2 else 0.0)
+    return float(np.mean(correlations))
+
+
 # --- how steady -------------------------------------------------------------------------------------------------------
 
 
@@ -194,3 +244,28 @@ def bootstrap_interval(
     drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(RESAMPLES)]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two runs on the same clips: mean of (one - other), its 95 % interval, and the share of clips where one is higher
+    (ties count half)."""
+
+    clips: int
+    difference: float
+    low: float
+    high: float
+    higher: float
+
+
+def paired(one: Array, other: Array, seed: int = 0) -> Paired:
+    """Compare two runs clip by clip, [N] each in the same order; clips that are NaN in either are left out.
+
+    Raises ValueError for another number of clips, and if none is left."""
+    if one.shape != other.shape:
+        raise ValueError(f"The runs have {len(one)} and {len(other)} values; give one per clip, of the same clips.")
+    differences = (one - other)[~np.isnan(one - other)]
+    if not len(differences):
+        raise ValueError("The two runs share no clip with a value; compare runs of the same benchmark.")
+    higher = float((differences > 0).mean() + (differences == 0).mean() / 2)
+    return Paired(len(differences), float(differences.mean()), *bootstrap_interval(differences, seed), higher)

@@ -9,12 +9,12 @@ from .detector import Detector
 from .metrics import (
     background_change,
     bootstrap_interval,
-    centroid_distance,
     colour_correlation,
     covered,
     flicker,
     in_box_colour,
     in_box_crops,
+    mean_centroid_distance,
     mean_iou,
     missed,
     subject_crop,
@@ -111,7 +111,7 @@ def score(
     return Scores(
         detected=detected,
         mIoU=mean_iou(detected, target),
-        CD=centroid_distance(detected, target).mean(-1),
+        CD=mean_centroid_distance(detected, target),
         misses=missed(detected).mean(-1),
         own=np.concatenate(own),
         other=np.concatenate(other),

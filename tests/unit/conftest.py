@@ -1,4 +1,5 @@
-"""What several files of trainer tests share: a world of drawn subjects, and a training of a UNet of 32 channels."""
+"""What several files share: for the trainer a world of drawn subjects and a training of a UNet of 32 channels, for the
+evaluation held-out subjects and pairs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from dv2_core.evaluate.pairs import Pair
     from dv2_core.train.config import TrainConfig
+    from dv2_core.world.atlas import Atlas
 
 TINY = """
 trains = ["base", "text", "adapter"]
@@ -75,3 +78,23 @@ def tiny_config(tiny_toml: Path) -> "TrainConfig":
     from dv2_core.train.config import TrainConfig
 
     return TrainConfig.load(tiny_toml)
+
+
+@pytest.fixture(scope="session")
+def atlas() -> "Atlas":
+    from tests.unit.evaluation import ellipses
+
+    return ellipses()
+
+
+@pytest.fixture(scope="session")
+def pairs(atlas: "Atlas") -> "list[Pair]":
+    from dv2_core.evaluate.pairs import draw_pairs
+
+    return draw_pairs(atlas, 12)
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of twenty draws: quick, and no test looks at how wide they are."""
+    monkeypatch.setattr("dv2_core.evaluate.metrics.RESAMPLES", 20)

@@ -1,12 +1,10 @@
-"""What the tests of the evaluation share: subjects, pairs, a detector and a ComfyUI that answer at once."""
+"""What the tests of the evaluation share: subjects, a detector and a ComfyUI that answer at once."""
 
 import functools
 
 import numpy as np
 
-from dv2_core.evaluate.prompts import (
-    SHOWN,
-)
+from dv2_core.evaluate.prompts import SHOWN
 from dv2_core.world.atlas import Atlas, Sprite
 
 

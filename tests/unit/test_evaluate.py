@@ -24,22 +24,9 @@ from dv2_core.evaluate.prompts import (
 )
 from dv2_core.evaluate.scores import columns, score, shuffled
 from dv2_core.world.atlas import Atlas
-from tests.unit.evaluation import Oracle, ellipses
+from tests.unit.evaluation import Oracle
 
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr("dv2_core.evaluate.metrics.RESAMPLES", 20)
-
-
-@pytest.fixture(scope="module")
-def atlas():
-    return ellipses()
-
-
-@pytest.fixture(scope="module")
-def pairs(atlas):
-    return draw_pairs(atlas, 12)
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------

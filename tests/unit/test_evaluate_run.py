@@ -15,33 +15,16 @@ from dv2_core.evaluate.clips import Share, all_series, load, render
 from dv2_core.evaluate.metrics import GALLERY
 from dv2_core.evaluate.pairs import digest_of, draw_pairs, to_frames
 from dv2_core.evaluate.probes import Agreement
-from dv2_core.evaluate.prompts import (
-    CONDITIONS,
-    MAIN,
-    Setup,
-)
+from dv2_core.evaluate.prompts import CONDITIONS, MAIN, Setup
 from dv2_core.evaluate.report import bars, bars_table, summary, table, write
 from dv2_core.evaluate.run import check_settings, find_weights
 from dv2_core.evaluate.scores import score
 from dv2_core.evaluate.sheet import CELL, GAP, random_sheet, sheet
 from dv2_core.evaluate.subjects import load_subjects
 from dv2_core.world.atlas import Atlas
-from tests.unit.evaluation import FakeComfy, Oracle, ellipses
+from tests.unit.evaluation import FakeComfy, Oracle
 
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr("dv2_core.evaluate.metrics.RESAMPLES", 20)
-
-
-@pytest.fixture(scope="module")
-def atlas():
-    return ellipses()
-
-
-@pytest.fixture(scope="module")
-def pairs(atlas):
-    return draw_pairs(atlas, 12)
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
