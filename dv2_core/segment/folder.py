@@ -110,11 +110,11 @@ def check_folder(kind: ModelKind, folder: Path) -> None:
         )
 
 
-def load_network(kind: ModelKind, folder: Path, config_class: str, model_class: str) -> nn.Module:
+def load_network(kind: ModelKind, folder: Path, config_class: str, model_class: str, **options: Any) -> nn.Module:
     """The network of a model folder, in float32 on the CPU, for inference.
 
-    config_class, model_class: names in `transformers`. Raises ValueError for a folder that lacks files, weights that
-    are damaged or of another model, and a `transformers` that does not know the model.
+    config_class, model_class: names in `transformers`. options: of the model class. Raises ValueError for a folder that
+    lacks files, weights that are damaged or of another model, and a `transformers` that does not know the model.
     """
     check_folder(kind, folder)
     tf = library(kind, model_class)
@@ -128,9 +128,11 @@ def load_network(kind: ModelKind, folder: Path, config_class: str, model_class: 
             folder,
             config=config,
             local_files_only=True,
-            use_safetensors=True,
+            # A kind may also allow a torch file, which the library reads as weights only.
+            use_safetensors=any((folder / name).is_file() for name in WEIGHTS),
             attn_implementation=kind.attention,
             output_loading_info=True,
+            **options,
         )
     except Exception as error:  # the library raises exceptions of many kinds; the cause is kept in the sentence
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
