@@ -11,12 +11,13 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..dv2_core.boxes import BoxPlan, KeyframePlan
-from ..dv2_core.boxes.formats import read_any, write
+from ..dv2_core.boxes.formats import own_size, read_any, write
 from ..dv2_core.boxes.formats.document import is_document
 from ..dv2_core.boxes.formats.folder import read_text
 from ..dv2_core.boxes.json_text import read_json
 from .host import compat, files
 from .host.video import BOXES, READERS, read_entry, with_entry
+from .inputs import file_stamp, point_size_inputs
 from .notices import said
 from .types import CATEGORY
 
@@ -45,8 +46,10 @@ def box_file(name: str) -> Path:
     return path
 
 
-def read_file(path: Path, width: int, height: int, length: int) -> KeyframePlan:
+def read_file(path: Path, width: int, height: int, length: int, box: tuple[int, int] = (0, 0)) -> KeyframePlan:
     """The boxes of a file, a video's metadata or a case's folder. Sizes of 0 are the file's own.
+
+    box: width and height of the box around each point, for files of points; 0 is not given.
 
     Raises ValueError, a sentence, for a file without boxes, and for one in pixels that needs a size.
     """
@@ -59,13 +62,16 @@ def read_file(path: Path, width: int, height: int, length: int) -> KeyframePlan:
             )
         return sized(KeyframePlan.from_json(text), width, height, length)
     value: Any = path.parent
-    if path.name not in CASES:
+    if path.name in CASES:
+        own = own_size(value) or (0, 0)
+        width, height = width or own[0], height or own[1]
+    else:
         value = read_text(path)
         if document := document_in(value):
             return sized(document, width, height, length)
     if not (width and height):
         raise ValueError(f"{path.name} does not say for which size its pixels are; set width and height.")
-    return KeyframePlan.from_plan(read_any(value, width, height, length or None))
+    return KeyframePlan.from_plan(read_any(value, width, height, length or None, size=box if all(box) else None))
 
 
 def document_in(text: str) -> KeyframePlan | None:
@@ -120,12 +126,9 @@ class SaveBoxes(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        try:
-            if filename_prefix is not None:
-                files.check_prefix(filename_prefix)
-        except ValueError as error:
-            return str(error)
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool:
+        if filename_prefix is not None:
+            files.check_prefix(filename_prefix)
         return True
 
     @classmethod
@@ -155,6 +158,7 @@ class LoadBoxes(io.ComfyNode):
                              tooltip="Canvas of a file in pixels that does not state it; 0: the file says it."),
                 io.Int.Input("length", default=0, min=0, max=4096,
                              tooltip="Frames of a file that does not state them; 0: the file says it."),
+                *point_size_inputs(),
             ],
             outputs=[
                 io.String.Output(display_name="keyframes", tooltip="All tracks, for Boxes to Mask and the editor."),
@@ -167,23 +171,20 @@ class LoadBoxes(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, file: str | None) -> bool | str:
-        try:
-            if file is not None:
-                box_file(file)
-        except ValueError as error:
-            return str(error)
+    def validate_inputs(cls, file: str | None = None) -> bool:
+        if file is not None:
+            box_file(file)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, width: Any = None, height: Any = None, length: Any = None) -> str:
-        path = files.chosen_path(file)
-        stat = path.stat() if path else None
-        return f"{file}:{stat.st_mtime_ns}:{stat.st_size}" if stat else file
+    def fingerprint_inputs(cls, file: str | None = None, width: Any = None, height: Any = None,
+                           length: Any = None, box_width: Any = None, box_height: Any = None) -> str:  # fmt: skip
+        return file_stamp(file)
 
     @classmethod
-    def execute(cls, file: str, width: int, height: int, length: int) -> io.NodeOutput:
-        document = read_file(box_file(file), width, height, length)
+    def execute(cls, file: str, width: int, height: int, length: int, box_width: int = 0,
+                box_height: int = 0) -> io.NodeOutput:  # fmt: skip
+        document = read_file(box_file(file), width, height, length, (box_width, box_height))
         plan = document.evaluate()
         boxes, sizes = write(plan, "bounding_box", track=""), (plan.width, plan.height, plan.length, plan.fps)
         return io.NodeOutput(document.to_json(), boxes, *sizes, ui=said(summary(plan)))

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..dv2_core.boxes import BoxPlan, KeyframePlan, from_masks, smooth
+from ..dv2_core.boxes import BoxPlan, KeyframePlan, check_smoothing, from_masks, smooth
 from ..dv2_core.boxes import fill_gaps as filled
 from ..dv2_core.boxes.formats import write
 from ..dv2_core.boxes.masks import Component
+from ..dv2_core.segment import parse_point
 from .box_files import summary
 from .host import compat
+from .inputs import repair_inputs
 from .notices import said
 from .types import CATEGORY
 
@@ -32,13 +34,10 @@ class BoxesFromMasks(io.ComfyNode):
                 io.Combo.Input("component", options=["all", "largest", "follow"], default="all",
                                tooltip="all: everything in the mask. largest: each frame's largest piece. follow: the "
                                "piece that goes on from frame to frame."),
-                io.Int.Input("fill_gaps", default=4, min=0, max=4096,
-                             tooltip="Up to so many frames without a mask are filled by interpolation; in longer gaps "
-                             "the subject is hidden."),
-                io.Int.Input("smoothing", default=9, min=0, max=99,
-                             tooltip="Frames that the smoothing looks at, odd, from 5; more is calmer. 0: off."),
-                io.Float.Input("fps", default=8.0, min=0.01, max=1000.0, step=0.01,
-                               tooltip="Of the reference video; kept with the boxes."),
+                *repair_inputs(),
+                io.String.Input("point", default="", optional=True,
+                                tooltip="Which piece to follow: [x, y] in pixels of the masks, in the first frame that "
+                                "has one. Empty: the largest."),
             ],
             outputs=[
                 io.String.Output(display_name="keyframes", tooltip="For Boxes to Mask, Save Boxes and Embed Boxes."),
@@ -50,16 +49,16 @@ class BoxesFromMasks(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, smoothing: int | None) -> bool | str:
-        if smoothing is not None and smoothing != 0 and (smoothing < 5 or smoothing % 2 == 0):
-            return f"smoothing is {smoothing} frames; give an odd number from 5 to 99, or 0 for none."
+    def validate_inputs(cls, smoothing: int | None = None) -> bool:
+        if smoothing is not None:
+            check_smoothing(smoothing)
         return True
 
     @classmethod
-    def execute(cls, masks: torch.Tensor, component: Component, fill_gaps: int, smoothing: int,
-                fps: float) -> io.NodeOutput:  # fmt: skip
-        track = filled(from_masks(masks, component), fill_gaps)
-        track = smooth(track, smoothing) if smoothing else track
+    def execute(cls, masks: torch.Tensor, component: Component, fill_gaps: int, smoothing: int, fps: float,
+                point: str = "") -> io.NodeOutput:  # fmt: skip
+        start = parse_point(point, masks.shape[-1], masks.shape[-2]) if point.strip() else None
+        track = smooth(filled(from_masks(masks, component, start), fill_gaps), smoothing)
         length, height, width = masks.shape
         plan = BoxPlan((track,), width, height, fps)
         hidden = track.visible.count(False)

@@ -15,13 +15,12 @@ from .box_files import document_in, summary
 from .host import compat
 from .host.adapter import HostAdapter
 from .host.frames import under_boxes
+from .inputs import UNCONNECTED, point_size_inputs, size_inputs
 from .notices import said
-from .subject import size_inputs
 from .types import CATEGORY, Adapter
 
 DEFAULT = '{"first": [2, 22, 36, 62], "last": [28, 4, 62, 44]}'
-UNCONNECTED = object()
-READINGS = ["auto", "bbox_xyxy", "bbox_xywh", "segs_frames", "segs_subjects"]
+READINGS = ["auto", "bbox_xyxy", "bbox_xywh", "segs_frames", "segs_subjects", "detections"]
 BOXES_HELP = (
     'JSON. First and last box: {"first": [x1, y1, x2, y2], "last": [...]}; first box and a path of centres: '
     '{"first": [...], "trajectory": [[x, y], ...]}; keyframes: [{"frame": 0, "box": [...]}, ...]; or one box per '
@@ -55,17 +54,14 @@ class BoxesToMask(io.ComfyNode):
                                  tooltip="Off: boxes for another number of frames are refused. On: the same motion in "
                                  "length frames."),
                 compat.advanced(io.Combo, "format", options=READINGS, default="auto", optional=True,
-                                tooltip="What four bare numbers (bbox) or several SEGS of one picture mean. auto asks "
-                                "where both readings are possible."),
+                                tooltip="What four bare numbers (bbox), several SEGS of one picture or several boxes "
+                                "without names in a frame (detections: the surest one is followed) mean. auto asks "
+                                "where several readings are possible."),
                 compat.advanced(io.Int, "source_width", default=0, min=0, max=8192, optional=True,
                                 tooltip="Width in pixels that the boxes were given for; 0: width."),
                 compat.advanced(io.Int, "source_height", default=0, min=0, max=8192, optional=True,
                                 tooltip="Height in pixels that the boxes were given for; 0: height."),
-                compat.advanced(io.Int, "box_width", default=0, min=0, max=8192, optional=True,
-                                tooltip="For points, which have no size: width of the box around them, in the same "
-                                "pixels."),
-                compat.advanced(io.Int, "box_height", default=0, min=0, max=8192, optional=True,
-                                tooltip="For points, which have no size: height of the box around them."),
+                *point_size_inputs(),
                 io.Image.Input("background", optional=True,
                                tooltip="Picture or video under the boxes of the preview, of any size."),
                 Adapter.Input("adapter", optional=True,
@@ -78,29 +74,31 @@ class BoxesToMask(io.ComfyNode):
                 compat.tracks_type().Output(display_name="tracks", tooltip="Centres of all subjects' boxes."),
                 io.String.Output(display_name="keyframes", tooltip="All subjects as a keyframe document (JSON)."),
                 io.Image.Output(display_name="preview", tooltip="All boxes with their frame numbers."),
+                io.String.Output(display_name="points",
+                                 tooltip="Centres of all subjects' boxes as KJ / ATI points, for Wan Track To Video."),
             ],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, boxes: str | None, length: int | None, width: int | None, height: int | None,
-                        bounding_boxes: Any = UNCONNECTED, mask: Any = UNCONNECTED, track: str | None = "",
-                        resample: bool | None = False, format: str | None = "auto", source_width: int | None = 0,
-                        source_height: int | None = 0, box_width: int | None = 0,
-                        box_height: int | None = 0) -> bool | str:  # fmt: skip
-        """Checks the text unless it is replaced. What is connected is None here: its value is not known yet."""
-        replaced = bounding_boxes is not UNCONNECTED or mask is not UNCONNECTED
+    def validate_inputs(cls, boxes: str | None = None, length: int | None = None, width: int | None = None,
+                        height: int | None = None, bounding_boxes: Any = UNCONNECTED, mask: Any = UNCONNECTED,
+                        track: str | None = "", resample: bool | None = False, format: str | None = "auto",
+                        source_width: int | None = 0, source_height: int | None = 0, box_width: int | None = 0,
+                        box_height: int | None = 0) -> bool:  # fmt: skip
+        """Checks the text unless it is replaced. What is connected is None here: its value is not known yet.
+
+        Raises ValueError: a returned sentence ComfyUI shows once per input named here.
+        """
         settings: dict[str, Any] = dict(
             length=length, width=width, height=height, resample=resample, fmt=format, source_width=source_width,
             source_height=source_height, box_width=box_width, box_height=box_height,
         )  # fmt: skip
+        replaced = bounding_boxes is not UNCONNECTED or mask is not UNCONNECTED
         if replaced or boxes is None or track is None or None in settings.values():
             return True
-        try:
-            plan = read_plan(boxes, **settings)
-            plan.track(track)
-            check_plan(plan).raise_errors()
-        except ValueError as error:
-            return str(error)
+        plan = read_plan(boxes, **settings)
+        plan.track(track)
+        check_plan(plan).raise_errors()
         return True
 
     @classmethod
@@ -128,6 +126,7 @@ class BoxesToMask(io.ComfyNode):
             write(plan, "tracks"),
             write(plan, "keyframes"),
             draw_boxes(under_boxes(background, length, width, height), plan.tracks, numbers=True),
+            write(plan, "points"),
             ui=said(summary(plan), told.warnings),
         )
 

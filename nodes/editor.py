@@ -16,10 +16,9 @@ from ..dv2_core.boxes import KeyframePlan, rasterize, to_bounding_boxes
 from ..dv2_core.boxes.formats import read_any
 from .host import compat
 from .host.frames import under_boxes
-from .subject import size_inputs
+from .inputs import UNCONNECTED, size_inputs
 from .types import CATEGORY
 
-UNCONNECTED = object()
 EMPTY = "The box editor is empty: drag a box on its canvas, or connect bounding_boxes to start from."
 BACKGROUND_FRAMES, BACKGROUND_SIDE = 64, 768  # what the page gets to see of a connected video
 
@@ -93,16 +92,14 @@ class BoxEditor(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, document: str | None, length: int | None, background: Any = UNCONNECTED,
-                        bounding_boxes: Any = UNCONNECTED) -> bool | str:  # fmt: skip
-        """Checks what is drawn. What is connected is None here: its value is not known yet."""
-        if document is None or length is None:
+    def validate_inputs(cls, document: str | None = None, length: int | None = None, background: Any = UNCONNECTED,
+                        bounding_boxes: Any = UNCONNECTED) -> bool:  # fmt: skip
+        """Checks what is drawn. Raises ValueError: a returned sentence ComfyUI shows once per input named here."""
+        if document is None or length is None:  # connected, so not known yet, or missing
             return True
-        try:
-            plan = read_document(document, length)
-        except ValueError as error:
-            return str(error)
-        return True if plan or background is not UNCONNECTED or bounding_boxes is not UNCONNECTED else EMPTY
+        if read_document(document, length) is None and background is bounding_boxes is UNCONNECTED:
+            raise ValueError(EMPTY)
+        return True
 
     @classmethod
     def execute(cls, length: int, width: int, height: int, fps: float, track: str, document: str,

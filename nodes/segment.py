@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..dv2_core.boxes import BoxTrack, KeyframePlan, from_bounding_boxes, rasterize
+from ..dv2_core.boxes import BoxTrack, KeyframePlan, check_smoothing, from_bounding_boxes, rasterize
 from ..dv2_core.boxes.formats import write
 from ..dv2_core.segment import GROUNDING_DINO, SAM2, Prompt, boxes_from_video, overlay, parse_prompt, subject_mask
 from ..dv2_core.segment import feather as soften
 from .box_files import summary
 from .host import compat, segment_models
+from .inputs import UNCONNECTED, repair_inputs, size_inputs
 from .notices import said
-from .subject import on_canvas, size_inputs
+from .subject import on_canvas
 from .types import CATEGORY
 
-UNCONNECTED = object()
 PROMPT_HELP = (
     "Instead of the word. JSON in pixels of the {picture}: a box [x1, y1, x2, y2], a point [x, y] on the subject, "
     'several points [[x, y], ...], or {{"box": [...], "points": [[x, y]], "outside": [[x, y]]}} with points beside it.'
@@ -47,26 +47,22 @@ def bounding_box_input(picture: str) -> Any:
     )  # fmt: skip
 
 
-def check_widgets(
-    word: str | None, box_or_point: str | None, elsewhere: bool, detector: str, segmenter: str
-) -> bool | str:
-    """True, or the sentence that, before anything runs, says that the subject is not named or a model is missing.
+def check_subject(word: str | None, box_or_point: str | None, elsewhere: bool, detector: str | None,
+                  segmenter: str | None) -> None:  # fmt: skip
+    """Raises ValueError, before anything runs, where the subject is not named or a model is missing.
 
-    word, box_or_point: None where connected, that is, not known yet. elsewhere: whether a box or mask is connected.
+    None is what is connected, that is, not known yet. elsewhere: whether a box or mask is connected.
     """
     given = elsewhere or box_or_point is None or bool(box_or_point.strip())
     if not given and word is not None and not word.strip():
-        return (
+        raise ValueError(
             "Nothing says what the subject is. Type a word for it into `word`, a box or a point into `box_or_point`, "
             "or connect a box."
         )
-    try:
+    if segmenter is not None:
         segment_models.folder_of(SAM2, segmenter)
-        if not given:
-            segment_models.folder_of(GROUNDING_DINO, detector)
-    except ValueError as error:
-        return str(error)
-    return True
+    if detector is not None and not given:
+        segment_models.folder_of(GROUNDING_DINO, detector)
 
 
 def subject_of(word: str, box_or_point: str, bounding_box: Any, image: torch.Tensor) -> str | Prompt:
@@ -109,9 +105,11 @@ class SegmentSubject(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, word: str | None, box_or_point: str | None, detector: str, segmenter: str,
-                        bounding_box: Any = UNCONNECTED) -> bool | str:  # fmt: skip
-        return check_widgets(word, box_or_point, bounding_box is not UNCONNECTED, detector, segmenter)
+    def validate_inputs(cls, word: str | None = None, box_or_point: str | None = None, detector: str | None = None,
+                        segmenter: str | None = None, bounding_box: Any = UNCONNECTED) -> bool:  # fmt: skip
+        """Raises ValueError: a returned sentence ComfyUI shows once per input named here."""
+        check_subject(word, box_or_point, bounding_box is not UNCONNECTED, detector, segmenter)
+        return True
 
     @classmethod
     def execute(cls, image: torch.Tensor, word: str, box_or_point: str, threshold: float, detector: str,
@@ -142,13 +140,7 @@ class BoxesFromVideo(io.ComfyNode):
             inputs=[
                 io.Image.Input("frames", tooltip="The reference video, its frames as one batch of images."),
                 *find_inputs("first frame"),
-                io.Int.Input("fill_gaps", default=4, min=0, max=4096,
-                             tooltip="Up to so many frames in which the subject is lost are filled by interpolation; "
-                             "in longer gaps it is hidden."),
-                io.Int.Input("smoothing", default=9, min=0, max=99,
-                             tooltip="Frames that the smoothing looks at, odd, from 5; more is calmer. 0: off."),
-                io.Float.Input("fps", default=8.0, min=0.01, max=1000.0, step=0.01,
-                               tooltip="Of the reference video; kept with the boxes."),
+                *repair_inputs(),
                 bounding_box_input("first frame"),
                 io.Mask.Input("first_mask", optional=True,
                               tooltip="Mask of the subject in the first frame, 1 on it; instead of the word."),
@@ -165,13 +157,15 @@ class BoxesFromVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, word: str | None, box_or_point: str | None, detector: str, segmenter: str,
-                        smoothing: int | None, bounding_box: Any = UNCONNECTED,
-                        first_mask: Any = UNCONNECTED) -> bool | str:  # fmt: skip
-        if smoothing is not None and smoothing != 0 and (smoothing < 5 or smoothing % 2 == 0):
-            return f"smoothing is {smoothing} frames; give an odd number from 5 to 99, or 0 for none."
+    def validate_inputs(cls, word: str | None = None, box_or_point: str | None = None, detector: str | None = None,
+                        segmenter: str | None = None, smoothing: int | None = None, bounding_box: Any = UNCONNECTED,
+                        first_mask: Any = UNCONNECTED) -> bool:  # fmt: skip
+        """Raises ValueError: a returned sentence ComfyUI shows once per input named here."""
+        if smoothing is not None:
+            check_smoothing(smoothing)
         elsewhere = bounding_box is not UNCONNECTED or first_mask is not UNCONNECTED
-        return check_widgets(word, box_or_point, elsewhere, detector, segmenter)
+        check_subject(word, box_or_point, elsewhere, detector, segmenter)
+        return True
 
     @classmethod
     def execute(cls, frames: torch.Tensor, word: str, box_or_point: str, threshold: float, detector: str,

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ..dv2_core.subject import extract_subject, place_on_canvas
 from .host import compat, files
+from .inputs import file_stamp, size_inputs
 from .types import CATEGORY
 
 
@@ -24,11 +25,12 @@ def subject_files() -> list[str]:
     return examples + sorted(folder_paths.filter_files_content_types(names, ["image"]))
 
 
-def size_inputs() -> list[Any]:
-    return [
-        io.Int.Input("width", default=64, min=16, max=8192, step=8, tooltip="Width of the video in pixels."),
-        io.Int.Input("height", default=64, min=16, max=8192, step=8, tooltip="Height of the video in pixels."),
-    ]
+def subject_path(name: str) -> Path:
+    """Path of a listed picture. Raises ValueError, a sentence, for any other."""
+    path = files.chosen_path(name)
+    if path is None:
+        raise ValueError(f"The subject image {name!r} is not in ComfyUI's input folder. Upload it or choose another.")
+    return path
 
 
 def on_canvas(
@@ -59,24 +61,18 @@ class LoadSubject(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, image: str) -> bool | str:
-        if files.chosen_path(image) is None:
-            return f"The subject image {image!r} is not in ComfyUI's input folder. Upload it or choose another."
+    def validate_inputs(cls, image: str | None = None) -> bool:
+        if image is not None:
+            subject_path(image)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, image: str, width: int | None = None, height: int | None = None) -> str:
-        path = files.chosen_path(image)
-        stat = path.stat() if path else None
-        return f"{image}:{stat.st_mtime_ns}:{stat.st_size}" if stat else image
+    def fingerprint_inputs(cls, image: str | None = None, width: int | None = None, height: int | None = None) -> str:
+        return file_stamp(image)
 
     @classmethod
     def execute(cls, image: str, width: int, height: int) -> io.NodeOutput:
-        path = files.chosen_path(image)
-        if path is None:
-            raise ValueError(
-                f"The subject image {image!r} is not in ComfyUI's input folder. Upload it or choose another."
-            )
+        path = subject_path(image)
         try:
             with Image.open(path) as opened:
                 pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGBA"), np.float32) / 255.0

@@ -9,7 +9,7 @@ from .masks import from_masks
 from .plan import BoxPlan
 from .preflight import Preflight, check_plan
 from .raster import draw_boxes, rasterize
-from .repair import fill_gaps, smooth
+from .repair import check_smoothing, fill_gaps, smooth
 from .track import Box, BoxTrack, clip, cut
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "KeyframeTrack",
     "Preflight",
     "check_plan",
+    "check_smoothing",
     "clip",
     "cut",
     "draw_boxes",

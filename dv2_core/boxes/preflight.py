@@ -105,16 +105,16 @@ def off_canvas(document: KeyframePlan) -> list[str]:
                 outside.append(t)
             elif shown[t] and any(abs(a - b) > ROUNDING for a, b in zip(inside, box, strict=True)):
                 partly.append(t)
-        name = f"Track {track.obj_id!r}: in" if len(document.tracks) > 1 else "In"
+        name = f"Track {track.obj_id!r}: " if len(document.tracks) > 1 else ""
         if outside:
             said.append(
-                f"{name} {_frames(outside)} the box lies outside the {document.width}x{document.height} canvas, so the "
-                "subject is hidden there; move the box inside if it should be seen."
+                f"{name}In {_frames(outside)} the box lies outside the {document.width}x{document.height} canvas, so "
+                "the subject is hidden there; move the box inside if it should be seen."
             )
         if partly:
             said.append(
-                f"{name} {_frames(partly)} the box leaves the {document.width}x{document.height} canvas and is cut to "
-                "it; keep it inside if the whole subject should be seen."
+                f"{name}In {_frames(partly)} the box leaves the {document.width}x{document.height} canvas and is cut "
+                "to it; keep it inside if the whole subject should be seen."
             )
     return said
 

@@ -36,7 +36,7 @@ def smooth(track: BoxTrack, window: int = 9) -> BoxTrack:
     frames at the ends), on the centre and on the logarithm of width and height. An edge that lies on the canvas' edge
     stays there, for the subject goes on behind it. A clip under five frames is returned as it is.
 
-    window: odd, 5 to 99 frames; longer is calmer and cuts corners more. Shortened to the clip.
+    window: odd, 5 to 99 frames; longer is calmer and cuts corners more. Shortened to the clip. 0: no smoothing.
 
     Why this filter (scripts/measure_smoothing.py: five motions of 49 frames, 2 % trembling edges, 5 % slips; lag of
     the centre in frames, over the clip and over its last three frames; trembling and size in % of the box's sides):
@@ -53,8 +53,7 @@ def smooth(track: BoxTrack, window: int = 9) -> BoxTrack:
 
     Raises ValueError for another window.
     """
-    if isinstance(window, bool) or not isinstance(window, int) or not 5 <= window <= 99 or window % 2 == 0:
-        raise ValueError(f"The smoothing window is {show(window)} frames; give an odd number from 5 to 99.")
+    check_smoothing(window)
     window = min(window, track.length - 1 + track.length % 2)
     if window < 5:
         return track
@@ -73,3 +72,10 @@ def smooth(track: BoxTrack, window: int = 9) -> BoxTrack:
     calm[lost] = raw[lost]
     boxes: list[Box] = [(x1, y1, x2, y2) for x1, y1, x2, y2 in calm.tolist()]
     return replace(track, boxes=tuple(boxes))
+
+
+def check_smoothing(window: int) -> None:
+    """Raises ValueError unless `window` is one of `smooth`: 0, or odd from 5 to 99."""
+    whole = isinstance(window, int) and not isinstance(window, bool)
+    if not whole or (window != 0 and (window % 2 == 0 or not 5 <= window <= 99)):
+        raise ValueError(f"The smoothing is {show(window)} frames; give an odd number from 5 to 99, or 0 for none.")

@@ -3,7 +3,7 @@
 from .compose import boxes_from_video, feather, locate, overlay, subject_mask
 from .detector import Detection, Detector
 from .folder import GROUNDING_DINO, SAM2, ModelKind, check_folder, how_to_get, is_model_folder
-from .prompt import Prompt, parse_prompt
+from .prompt import Prompt, parse_point, parse_prompt
 from .sam2 import Segmenter, VideoSegmenter
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "is_model_folder",
     "locate",
     "overlay",
+    "parse_point",
     "parse_prompt",
     "subject_mask",
 ]

@@ -109,8 +109,7 @@ def boxes_from_video(
             f"The segmentation model finds no subject in any of the {len(frames)} frames; give a box that holds all of "
             "it in frame 1, or a point on it."
         )
-    track = fill_gaps(from_masks(masks), gaps)
-    track = smooth(track, smoothing) if smoothing else track
+    track = smooth(fill_gaps(from_masks(masks), gaps), smoothing)
     if isinstance(subject, str):
         track = replace(track, label=subject.strip())
     return masks, BoxPlan((track,), frames.shape[2], frames.shape[1], fps)

@@ -62,6 +62,17 @@ def parse_prompt(text: str, width: int, height: int) -> Prompt:
     )
 
 
+def parse_point(text: str, width: int, height: int) -> Point:
+    """One point, fractions, from JSON [x, y] in pixels of a width x height picture.
+
+    Raises ValueError as `parse_prompt` does, and for any other of its FORMS.
+    """
+    prompt = parse_prompt(text, width, height)
+    if prompt.box is not None or prompt.outside or len(prompt.points) != 1:
+        raise ValueError(f"{show(text)} is not one point; give [x, y] in pixels.")
+    return prompt.points[0]
+
+
 def _box(value: Any, width: int, height: int) -> Box:
     x1, y1, x2, y2 = _numbers(value, 4, "box")
     if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):

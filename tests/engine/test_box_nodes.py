@@ -18,8 +18,15 @@ STAYING = [{"x": 8, "y": 8, "width": 32, "height": 24}]
 
 
 def convert(lab, **inputs):
-    names = ("masks", "bounding_boxes", "length", "tracks", "keyframes", "preview")
+    names = ("masks", "bounding_boxes", "length", "tracks", "keyframes", "preview", "points")
     return dict(zip(names, lab.call("DV2BoxesToMask", **{"boxes": lab.BOXES, **SIZE, **inputs}), strict=True))
+
+
+def core_tracks(text):
+    """The points as the core's own Wan Track To Video reads them."""
+    from comfy_extras.nodes_wan import parse_json_tracks
+
+    return parse_json_tracks(text)
 
 
 def box(left, top, right, bottom, width=64, height=64):
@@ -37,6 +44,9 @@ def test_every_output_tells_the_same_boxes(lab):
         centre = out["tracks"]["track_path"][t, 0]
         assert torch.allclose(centre, torch.tensor([x + w / 2, y + h / 2]), atol=1.01)
     assert out["tracks"]["track_visibility"].all()
+    (points,) = core_tracks(out["points"])
+    middles = torch.tensor([[point["x"], point["y"]] for point in points])
+    assert torch.allclose(middles, out["tracks"]["track_path"][:, 0], atol=1e-3)
     again = convert(lab, boxes=out["keyframes"])
     assert torch.equal(again["masks"], out["masks"])
     assert out["preview"].shape == (8, 256, 256, 3)  # 64 pixels enlarged, so that the numbers can be read
@@ -170,6 +180,27 @@ def test_bad_text_is_refused_before_anything_runs(lab, inputs, sentence):
     assert said is None
     assert sentence in lab.complaint(result)[1]
     assert "node_errors" in result  # by validation: nothing was started
+
+
+@pytest.mark.parametrize("class_type", ["DV2BoxesToMask", "DV2BoxEditor"])
+def test_a_refusal_is_one_sentence_said_once_however_many_inputs_are_checked(lab, class_type):
+    inputs = {"boxes": "[]"} if class_type == "DV2BoxesToMask" else {"document": "[]", "fps": 8.0, "track": ""}
+    graph = type(lab.graph()[0])()
+    node = graph.add(class_type, **SIZE, **inputs)
+    graph.add("PreviewImage", images=(graph.add("MaskToImage", mask=(node, 0)), 0))
+    graph.add("PreviewImage", images=(graph.add("MaskToImage", mask=(node, 0)), 0))
+    errors = [error for found in lab.run(graph)["node_errors"].values() for error in found["errors"]]
+    (error,) = errors
+    assert error["details"].endswith(".")
+
+
+def test_a_missing_input_is_named_by_comfyui_and_not_a_traceback_of_ours(lab):
+    for class_type, picture in (("DV2BoxesToMask", 5), ("DV2SegmentSubject", 0), ("DV2LoadSubject", 0)):
+        graph = type(lab.graph()[0])()
+        node = graph.add(class_type)
+        graph.add("PreviewImage", images=(node, picture))
+        found = lab.run(graph)["node_errors"][node]["errors"]
+        assert {error["type"] for error in found} == {"required_input_missing"}, found
 
 
 def test_draw_boxes_draws_every_subject_in_its_own_colour(lab):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 
@@ -156,6 +157,32 @@ def test_a_video_without_boxes_is_refused_and_told_what_has_them(lab):
 def test_a_text_that_does_not_say_its_frames_is_read_for_the_length_that_is_given(lab, input_folder):
     out = load(lab, "first_last.json", width=64, height=48, length=5)
     assert out["length"] == 5 and out["bounding_boxes"][4][0]["x"] == 32
+
+
+def test_a_folder_of_boxes_says_its_size_itself(lab):
+    given = Path(lab.engine.base_dir) / "input"
+    formats = lab.pack("dv2_core.boxes.formats")
+    plan = lab.pack("dv2_core.boxes").KeyframePlan.from_json(KEYFRAMES).evaluate()
+    for fmt, file in (("omni", "metadata.json"), ("davis", "00000.png")):
+        formats.write(plan, fmt, given / f"of_{fmt}")
+        out = load(lab, f"of_{fmt}/{file}")
+        assert [out[name] for name in ("width", "height", "length")] == [64, 48, 8]
+        assert out["bounding_boxes"][0][0]["width"] == 32
+        assert load(lab, f"of_{fmt}/{file}", width=128, height=96)["bounding_boxes"][0][0]["width"] == 64
+
+
+def test_a_case_without_boxes_is_read_with_the_size_of_the_boxes_around_its_points(lab):
+    case = Path(lab.engine.base_dir) / "input" / "points_only"
+    (case / "tracks").mkdir(parents=True)
+    np.save(case / "tracks" / "p.npy", np.full((1, 4, 1, 2), 20.0))
+    (case / "metadata.json").write_text(json.dumps({"paths": {"tracks": {"tracks": "tracks/p.npy"}}}))
+    given = {"file": "points_only/metadata.json", "width": 64, "height": 48}
+    out = load(lab, **given, box_width=8, box_height=8)
+    assert out["bounding_boxes"][3][0]["x"] == 16 and out["length"] == 4
+    with pytest.raises(ValueError, match="no box size"):
+        load(lab, **given)
+    with pytest.raises(ValueError, match="set width and height"):
+        load(lab, **{**given, "width": 0}, box_width=8, box_height=8)
 
 
 @pytest.mark.parametrize("prefix", ["../outside", "/tmp/outside", "boxes/..", "", "boxes/", "a\0b"])

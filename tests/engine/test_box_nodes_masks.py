@@ -41,6 +41,17 @@ def test_a_stray_piece_counts_only_where_everything_in_the_mask_does(lab):
     assert follow["bounding_boxes"] == clean["bounding_boxes"]
 
 
+def test_a_point_says_which_piece_is_followed(lab):
+    piece = trace(lab, moving(stray=True), component="follow", point="[3, 3]", smoothing=0)["bounding_boxes"]
+    assert all(entry["x"] == entry["y"] == 2 and entry["width"] == 3 for (entry,) in piece[:10] + piece[12:])
+    with pytest.raises(ValueError, match="outside the picture of 128x128"):
+        trace(lab, moving(), component="follow", point="[300, 3]")
+    with pytest.raises(ValueError, match="not one point"):
+        trace(lab, moving(), component="follow", point="[1, 2, 30, 40]")
+    with pytest.raises(ValueError, match='make it "follow"'):
+        trace(lab, moving(), point="[3, 3]")
+
+
 def test_the_box_neither_lags_nor_shrinks(lab):
     boxes = [entry for (entry,) in trace(lab, moving())["bounding_boxes"]]
     for t, entry in enumerate(boxes):

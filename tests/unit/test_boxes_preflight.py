@@ -56,8 +56,8 @@ def test_keyframes_outside_the_canvas_are_named_with_their_frames():
     hidden = KeyframeTrack((Keyframe(0, (1.5, 0.2, 1.7, 0.6), visible=False),), "1")
     document = KeyframePlan((KeyframeTrack(keys), hidden), 400, 200, 10)
     outside, partly = checks.off_canvas(document)
-    only([outside], "Track '0': in frames 0 to 2", "outside the 400x200 canvas", "hidden")
-    only([partly], "in frame 3 ", "is cut to it")
+    only([outside], "Track '0': In frames 0 to 2", "outside the 400x200 canvas", "hidden")
+    only([partly], "Track '0': In frame 3 ", "is cut to it")
     assert {outside, partly} <= set(check_plan(document).warnings)
     assert list(check_plan(document).errors) == ["Track '1': " + checks.never_visible(hidden.evaluate(10, 400, 200))[0]]
 

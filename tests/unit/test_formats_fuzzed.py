@@ -28,6 +28,7 @@ BAD_NUMBERS = {
 #: A valid value of F frames per format, as plain lists and objects, in which every number is a coordinate.
 VALID: dict[str, Any] = {
     "bounding_box": [[box(0, 0, 16, 16)], [box(16, 8, 16, 16)]],
+    "detections": [[box(0, 0, 16, 16)], [box(16, 8, 16, 16)]],
     "bbox_xyxy": [[0, 0, 16, 16], [16, 8, 32, 24]],
     "bbox_xywh": [[0, 0, 16, 16], [16, 8, 16, 16]],
     "bbox_dict": [{"startX": 0, "startY": 0, "endX": 16, "endY": 16}] * F,

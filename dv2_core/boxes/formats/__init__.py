@@ -23,6 +23,7 @@ __all__ = [
     "Format",
     "detect",
     "from_bounding_boxes",
+    "own_size",
     "parse_boxes",
     "read_any",
     "to_bounding_boxes",
@@ -49,6 +50,7 @@ FORMATS: Mapping[str, Format] = {
     "keyframes": Format("keyframe document (JSON)", document.read, document.write),
     "text": Format("JSON text in pixels, one subject", text.read, text.write),
     "bounding_box": Format("ComfyUI's BOUNDING_BOX", bounding_box.read, bounding_box.write),
+    "detections": Format("BOUNDING_BOX of a detector, one subject of it", bounding_box.read_detections, None),
     "bbox": Format("BBOX whose reading is clear", bbox.read, None),
     "bbox_xyxy": Format("BBOX x1, y1, x2, y2", partial(bbox.read, reading="xyxy"), partial(bbox.write, reading="xyxy")),
     "bbox_xywh": Format("BBOX x, y, width, height", partial(bbox.read, reading="xywh"),
@@ -121,6 +123,14 @@ def write(plan: BoxPlan, fmt: str, folder: Path | None = None, track: str | None
     if track is not None:
         plan = replace(plan, tracks=(plan.track(track),))
     return form.write(plan, folder) if form.folder else form.write(plan)
+
+
+def own_size(folder: Path) -> tuple[int, int] | None:
+    """The (width, height) in pixels that a folder of boxes is for, None where it does not say it.
+
+    Raises ValueError, a sentence, for a folder that is neither a case nor mask pictures.
+    """
+    return omni.own_size(folder) if detect(folder) == "omni" else davis.own_size(folder)
 
 
 def detect(value: Any) -> str:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..linking import from_detections
 from ..plan import BoxPlan
 from ..track import Box, BoxTrack, check_canvas, check_length, pixel_edges, show
-from .common import Sightings, check_frames, hold, read_box, read_id, shown
+from .common import DICT_KEYS, Sightings, check_frames, check_total, hold, read_box, read_id, read_numbers, shown
+
+#: How far outside the canvas, as a fraction of it, a detector may see a box that is then cut to it.
+OVERSHOOT = 0.05
 
 
 def read(value: Any, width: int, height: int, length: int | None = None, fps: float = 8.0) -> BoxPlan:
@@ -47,6 +51,36 @@ def read(value: Any, width: int, height: int, length: int | None = None, fps: fl
                     f"The bounding box of frame {t} is {shown(box)}; in a BOUNDING_BOX it has x, y, width and height."
                 )
     return read_frames(value, len(value) if length is None else length, width, height, fps)
+
+
+def read_detections(value: Any, width: int, height: int, length: int | None = None, fps: float = 8.0) -> BoxPlan:
+    """Frames x boxes as a detector finds them -> one subject: the surest box of all, followed by overlap.
+
+    value: one list of {"x", "y", "width", "height", "score"} in pixels per frame, [] where nothing is found; without
+        a score, a box counts as sure. Boxes are cut to the canvas (up to OVERSHOOT). See `from_detections`.
+
+    Raises ValueError, a sentence, for anything else.
+    """
+    check_canvas(width, height)
+    if not isinstance(value, list) or not value or not all(isinstance(found, list) for found in value):
+        raise ValueError(f"The detections are {shown(value)}; give one list of boxes per frame, [] for none.")
+    check_frames(len(value), length)
+    check_total(len(value), max(len(found) for found in value))
+    frames: list[list[tuple[Box, Any]]] = []
+    for t, found in enumerate(value):
+        frames.append([])
+        for box in found:
+            if not isinstance(box, dict) or not all(key in box for key in DICT_KEYS):
+                raise ValueError(f"A detection of frame {t} is {shown(box)}; it has x, y, width, height and a score.")
+            x, y, w, h = read_numbers([box[key] for key in DICT_KEYS], f"frame {t}")
+            corners = (x / width, y / height, (x + w) / width, (y + h) / height)
+            if min(corners) < -OVERSHOOT or max(corners) > 1 + OVERSHOOT:
+                raise ValueError(
+                    f"A detection of frame {t} is {shown(box)}, outside the {width}x{height} canvas; give the width "
+                    "and height of the frames that the detector saw."
+                )
+            frames[-1].append((corners, box.get("score", 1.0)))
+    return BoxPlan((from_detections(frames),), width, height, fps)
 
 
 def write(plan: BoxPlan) -> list[list[dict[str, Any]]]:
@@ -113,7 +147,8 @@ def read_frames(entries: Sequence[Any], length: int, width: int, height: int, fp
     if None in ids and len(frames[fullest]) > 1:
         raise ValueError(
             f"Frame {fullest} has {len(frames[fullest])} boxes, and not every box says whose it is; one subject has "
-            "one box per frame: keep one of them, or give each box a metadata obj_id."
+            "one box per frame: keep one of them, give each box a metadata obj_id, or, for what a detector found, "
+            "choose the format detections."
         )
     if None in ids and len(ids) > 1:
         named = sorted(name for name in ids if name is not None)

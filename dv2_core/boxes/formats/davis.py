@@ -42,6 +42,12 @@ def read(value: Path, width: int, height: int, length: int | None = None, fps: f
     return sightings.plan(len(files), width, height, fps)
 
 
+def own_size(folder: Path) -> tuple[int, int]:
+    """The (width, height) of the first picture. Raises ValueError as `read` does."""
+    height, width = _read_picture(check_file(frame_files(folder, ".png")[0], MAX_BYTES), None, 1).shape
+    return width, height
+
+
 def write(plan: BoxPlan, folder: Path | None) -> Path:
     """The boxes as palette pictures in a new folder; the folder.
 

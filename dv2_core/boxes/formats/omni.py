@@ -40,11 +40,7 @@ def read(value: Path | str | dict[str, Any], width: int, height: int, length: in
     """
     check_canvas(width, height)
     folder = value if isinstance(value, Path) else None
-    if isinstance(value, Path):
-        value = read_text(value / "metadata.json")
-    data = read_json(value, ACCEPTED) if isinstance(value, str) else value
-    if not isinstance(data, dict):
-        raise ValueError(f"The case's metadata is {shown(data)}; give {ACCEPTED}.")
+    data = _metadata(value)
     own = check_own_size((data.get("width", width), data.get("height", height)), "The case's metadata")
     frames = data.get("frames_info")
     if frames is None or frames == []:
@@ -69,6 +65,13 @@ def read(value: Path | str | dict[str, Any], width: int, height: int, length: in
             box = read_box(read_numbers(entry["bbox"], f"frame {t}"), f"frame {t}", *own)
             sightings.add(read_id(entry["obj_id"], f"frame {t}"), t, box, label if isinstance(label, str) else "")
     return sightings.plan(len(frames), width, height, fps)
+
+
+def own_size(folder: Path) -> tuple[int, int] | None:
+    """The (width, height) that a case states, None where it does not. Raises ValueError as `read` does."""
+    data = _metadata(folder)
+    stated = "width" in data and "height" in data
+    return check_own_size((data["width"], data["height"]), "The case's metadata") if stated else None
 
 
 def write(plan: BoxPlan, folder: Path | None) -> Path:
@@ -100,6 +103,15 @@ def write(plan: BoxPlan, folder: Path | None) -> Path:
     np.save(folder / names["visibility"], tracks["track_visibility"][None].numpy(), allow_pickle=False)
     (folder / "metadata.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     return folder
+
+
+def _metadata(value: Path | str | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(value, Path):
+        value = read_text(value / "metadata.json")
+    data = read_json(value, ACCEPTED) if isinstance(value, str) else value
+    if not isinstance(data, dict):
+        raise ValueError(f"The case's metadata is {shown(data)}; give {ACCEPTED}.")
+    return data
 
 
 def _slots(plan: BoxPlan) -> list[int]:
