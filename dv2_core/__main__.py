@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from .ablate import run as ablation
+from .curate import command as curation
 from .evaluate import run as evaluation
 
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m dv2_core", description="DreamVideo-2: training, ablations, evaluation."
+        prog="python -m dv2_core", description="DreamVideo-2: training, data, ablations, evaluation."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     training = verbs.add_parser("train", help="train as a preset or a TOML file says; resumes by itself")
@@ -32,6 +33,9 @@ def main(argv: list[str]) -> None:
     ablating = verbs.add_parser("ablate", help="the paper's ablations in miniature, from one fixed base; resumes")
     ablation.add_arguments(ablating)
     ablating.set_defaults(run=ablation.main)
+    curating = verbs.add_parser("curate", help="a data set for the trainer out of videos; resumes by itself")
+    curation.add_arguments(curating)
+    curating.set_defaults(run=curation.main)
     converting = verbs.add_parser("convert", help="a base file between original and diffusers names, to safetensors")
     converting.add_argument("source", type=Path, metavar="SRC", help="a base file, or a folder with unet/")
     converting.add_argument(
@@ -40,7 +44,7 @@ def main(argv: list[str]) -> None:
     converting.add_argument("--to", required=True, choices=("original", "diffusers"), help="names in the new file")
     converting.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), help="precision (default: as it is)")
     predicts = "what the base predicts, noted for the loader (default: what the file says)"
-    converting.add_argument("--prediction", choices=("eps", "v", "v_zsnr"), default="", help=predicts)
+    converting.add_argument("--prediction", choices=("eps", "v", "v_zsnr", "v_cosine_zsnr"), default="", help=predicts)
     converting.set_defaults(run=convert)
     arguments = parser.parse_args(argv)
     try:

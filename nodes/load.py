@@ -6,9 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..dv2_core.diffusion import PREDICTIONS
 from .host import base_files, compat, files
 from .host.adapter import load_adapter
-from .host.base import load_base
+from .host.base import STORED, load_base
 from .host.text import load_text_encoder
 from .host.vae import load_vae
 from .types import CATEGORY, Adapter
@@ -36,16 +37,21 @@ class LoadBase(io.ComfyNode):
                 io.Combo.Input("vae_name", options=base_files.vae_list(),
                                tooltip="VAE: any Stable Diffusion 1.x or 2.x VAE for ModelScope, or its own "
                                "VQGAN_autoencoder.pth (models/vae, text2video)."),
-                io.Combo.Input("prediction", options=["auto", "eps", "v", "v_zsnr"], default="auto",
+                io.Combo.Input("prediction", options=["auto", *PREDICTIONS], default="auto",
                                tooltip="What the UNet predicts. auto: what the file says, else eps (right for "
-                               "ModelScope and ZeroScope). v_zsnr: v with zero terminal SNR."),
+                               "ModelScope and ZeroScope). v_zsnr: v with zero terminal SNR. v_cosine_zsnr: the same "
+                               "on cosine betas (VGen's model_scope_0267000)."),
+                io.Combo.Input("weight_dtype", options=list(STORED), default="default", optional=True,
+                               tooltip="How the UNet's weights are stored. fp8 takes half the memory of fp16; the "
+                               "video is computed as before, from rounded weights."),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, unet_name: str, clip_name: str, vae_name: str, prediction: str) -> io.NodeOutput:
-        model = load_base(base_files.path_of("unet", unet_name), prediction)
+    def execute(cls, unet_name: str, clip_name: str, vae_name: str, prediction: str,
+                weight_dtype: str = "default") -> io.NodeOutput:  # fmt: skip
+        model = load_base(base_files.path_of("unet", unet_name), prediction, weight_dtype)
         clip = load_text_encoder(base_files.path_of("text", clip_name))
         vae = load_vae(base_files.path_of("vae", vae_name))
         return io.NodeOutput(model, clip, vae)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..diffusion.schedule import PREDICTIONS
 from ..model.config import UNet3DConfig
 from ..model.unet3d import UNet3D
 from .diffusers_keys import diffusers_to_original
@@ -28,7 +29,6 @@ SIGNATURES: dict[Layout, str] = {
     "original": "input_blocks.1.0.temopral_conv.conv1.0.weight",
     "diffusers": "down_blocks.0.temp_convs.0.conv1.0.weight",
 }
-PREDICTIONS = ("eps", "v", "v_zsnr")
 WANTED = (
     "Here belongs the UNet of ModelScopeT2V or ZeroScope: text2video_pytorch_model.pth or a diffusers unet folder "
     "(2.82 GB in fp16, 5.65 GB in fp32), or a base that this pack's trainer wrote. Choose another file, or download it "

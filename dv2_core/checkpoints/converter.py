@@ -46,7 +46,7 @@ def convert(source: Path, target: Path, to: Layout, dtype: torch.dtype | None = 
         source: any file or folder that :func:`read_base` takes.
         target: a new .safetensors file; for diffusers also a new folder, which `from_pretrained` then takes.
         dtype: float16, bfloat16 or float32; None: as in the source.
-        prediction: "eps", "v" or "v_zsnr", noted for the loader; "": as the source says.
+        prediction: one of ``PREDICTIONS``, noted for the loader; "": as the source says.
 
     Returns:
         A sentence on what was written.

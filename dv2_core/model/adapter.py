@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..diffusion.schedule import Prediction
 from .attention import AttentionFunction, sdpa_attention
 from .config import UNet3DConfig
 from .motion import MotionModule
@@ -47,8 +48,7 @@ class AdapterConfig:
             plus the encoded hint c_m = 1 - M. The only choice so far.
         ref_uncond: subject in the unconditional branch: "same" (guidance acts on the text alone) or "drop".
         motion_uncond: boxes in the unconditional branch: "same" or "drop".
-        prediction: what the base predicts: "eps", "v", or "v_zsnr" (v with zero terminal SNR; see
-            :mod:`dv2_core.diffusion.schedule`).
+        prediction: what the base predicts, and on which noise schedule (see :mod:`dv2_core.diffusion.schedule`).
         steps, cfg: recommended sampling (paper: 50 DDIM steps, guidance 9).
         trained: (frames, width, height, fps) of the training clips.
     """
@@ -73,7 +73,7 @@ class AdapterConfig:
     hint: Literal["1-M"] = "1-M"
     ref_uncond: Literal["same", "drop"] = "same"
     motion_uncond: Literal["same", "drop"] = "same"
-    prediction: Literal["eps", "v", "v_zsnr"] = "eps"
+    prediction: Prediction = "eps"
     steps: int = 50
     cfg: float = 9.0
     trained: tuple[int, int, int, int] = (16, 448, 256, 8)

@@ -11,7 +11,6 @@ from typing import Any
 import comfy.model_management
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 
 from ...dv2_core.model import Adapter, AdapterConfig, read_adapter
 from . import compat
@@ -77,7 +76,7 @@ def load_adapter(path: Path) -> HostAdapter:
     weights = Adapter(config, device="meta").own_state_dict(weights)
     dtype = next(iter(weights.values())).dtype
     with torch.device("meta"):
-        adapter = Adapter(config, comfy.ops.manual_cast, optimized_attention, dtype)
+        adapter = Adapter(config, comfy.ops.manual_cast, compat.attention(), dtype)
     adapter.to_empty(device=comfy.model_management.unet_offload_device())
     adapter.load_state_dict(weights)
     adapter.eval().requires_grad_(False)

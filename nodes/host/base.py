@@ -12,10 +12,11 @@ import comfy.model_management
 import comfy.patcher_extension
 import comfy.supported_models_base
 import comfy.utils
-from comfy.ldm.modules.attention import optimized_attention
+import torch
 from torch import Tensor
 
 from ...dv2_core.checkpoints import read_base
+from ...dv2_core.diffusion import Prediction, zero_terminal_snr
 from ...dv2_core.model import UNet3D, UNet3DConfig, fingerprint
 from . import compat, files
 
@@ -25,7 +26,7 @@ class HostUNet3D(UNet3D):
 
     def __init__(self, dreamvideo2: UNet3DConfig, dtype: Any = None, device: Any = None, operations: Any = None,
                  **_: Any) -> None:  # fmt: skip
-        super().__init__(dreamvideo2, operations, optimized_attention, dtype, device)
+        super().__init__(dreamvideo2, operations, compat.attention(), dtype, device)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, num_video_frames: int = 1, control: Any = None,
                 transformer_options: dict[str, Any] | None = None, **_: Any) -> Tensor:  # fmt: skip
@@ -51,10 +52,13 @@ class ModelScopeConfig(comfy.supported_models_base.BASE):
     unet_extra_config: dict[str, Any] = {}
     memory_usage_factor = 1.0
 
-    def __init__(self, config: UNet3DConfig, prediction: str, latent_format: Any) -> None:
+    def __init__(self, config: UNet3DConfig, prediction: Prediction, latent_format: Any) -> None:
         self.latent_format = latent_format
         self.prediction = prediction
-        self.sampling_settings = {"zsnr": prediction == "v_zsnr"}
+        cosine = prediction == "v_cosine_zsnr"
+        self.sampling_settings = {
+            "zsnr": zero_terminal_snr(prediction), "beta_schedule": "cosine" if cosine else "linear",
+        }  # fmt: skip
         # The names next to "dreamvideo2" are what ComfyUI's LoRA key map for diffusers names looks for.
         super().__init__({
             "dreamvideo2": config, "in_channels": config.in_channels, "model_channels": config.model_channels,
@@ -113,11 +117,18 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
         return super()._apply_model(x, t, c_concat, c_crossattn, control, transformer_options or {}, **kwargs)
 
 
-def load_base(path: Path, prediction: str) -> Any:
+#: Weights stored smaller than they are computed with; None: what the core finds best for the machine.
+STORED: dict[str, torch.dtype | None] = {
+    "default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2,
+}  # fmt: skip
+
+
+def load_base(path: Path, prediction: str, weight_dtype: str = "default") -> Any:
     """Load a base, a file or a folder of diffusers, as a ModelPatcher.
 
     Args:
-        prediction: "auto" (what the file's metadata says, else eps), "eps", "v" or "v_zsnr".
+        prediction: "auto" (what the file's metadata says, else eps), or one of :data:`dv2_core.diffusion.PREDICTIONS`.
+        weight_dtype: a key of :data:`STORED`.
 
     Raises:
         ValueError: the file is not a base of this family; the sentence says what it looks like.
@@ -127,9 +138,10 @@ def load_base(path: Path, prediction: str) -> Any:
     if prediction == "auto":
         prediction = base.prediction or "eps"
     miniature = base.metadata.get("dreamvideo2.latent") == "dv2-mini"
-    settings = ModelScopeConfig(base.config, prediction, MiniatureLatent if miniature else comfy.latent_formats.SD15)
+    latent = MiniatureLatent if miniature else comfy.latent_formats.SD15
+    settings = ModelScopeConfig(base.config, prediction, latent)  # type: ignore[arg-type]
     parameters, stored = comfy.utils.calculate_parameters(base.weights), comfy.utils.weight_dtype(base.weights)
-    dtype = comfy.model_management.unet_dtype(
+    dtype = STORED[weight_dtype] or comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=list(settings.supported_inference_dtypes), weight_dtype=stored
     )
     cast = comfy.model_management.unet_manual_cast(

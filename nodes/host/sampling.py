@@ -27,6 +27,7 @@ def ddim_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
         return torch.FloatTensor([])
     sampling = model.get_model_object("model_sampling")
     total = min(TRAIN_STEPS, max(steps, int(steps / denoise)))
+    # The core's ModelSamplingDiscrete node knows zero terminal SNR too; the timesteps are those of either schedule.
     prediction = "v_zsnr" if getattr(sampling, "zsnr", False) else "eps"
     times = [*ddim_timesteps(total, prediction), 0][-(steps + 1) :]
     return sampling.sigma(torch.tensor(times, dtype=torch.float32, device=sampling.sigmas.device)).cpu()

@@ -133,12 +133,15 @@ def test_a_published_file_is_listed_loads_and_equals_its_reference(lab: Any, pla
         assert loaded.fingerprint == lab.pack("dv2_core.model").fingerprint(weights)
 
 
-def test_the_v_file_is_loaded_with_zero_terminal_snr_when_it_is_told(lab: Any, placed: Any) -> None:
+@pytest.mark.parametrize("prediction", ["v_zsnr", "v_cosine_zsnr"])
+def test_the_v_file_is_loaded_with_zero_terminal_snr_when_it_is_told(lab: Any, placed: Any, prediction: str) -> None:
     name = PUBLISHED["VGen"][1]
     placed("VGen")
-    loaded = lab.load("v_zsnr", name, lab.SD_TEXT, lab.SD_VAE).model.model
+    loaded = lab.load(prediction, name, lab.SD_TEXT, lab.SD_VAE).model.model
     assert loaded.model_type.name == "V_PREDICTION" and loaded.model_sampling.zsnr
     assert float(loaded.model_sampling.sigma_max) > 4000
+    middle = float(loaded.model_sampling.sigmas[500])  # cosine betas keep more of the signal for longer
+    assert middle == pytest.approx(1.0156 if prediction == "v_cosine_zsnr" else 1.7746, abs=1e-3)
 
 
 def test_folders_of_extra_model_paths_are_searched_as_well(lab: Any, tmp_path: Path) -> None:

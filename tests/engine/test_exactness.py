@@ -42,6 +42,7 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
         ("tiny", "eps"),
         ("tiny", "v"),
         ("tiny", "v_zsnr"),
+        ("tiny", "v_cosine_zsnr"),
         ("lite", "v"),
         ("placed", "v"),
         ("no boxes", "v"),
@@ -95,7 +96,8 @@ def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, famil
         expected = ddim_sample(predict, noise, steps, prediction) / scale
 
     made = lab.whole(lab.load(prediction, *names), lab.adapter(adapter_name), seed=11, steps=steps, cfg=cfg)
-    assert lab.relative_error(made, expected) < 1e-4
+    # From sigma 4519 to 2.4 in one step of float32 leaves an error of 4519 / 2.4 roundings.
+    assert lab.relative_error(made, expected) < (1e-3 if prediction == "v_cosine_zsnr" else 1e-4)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 50, 500, 1000])
@@ -115,7 +117,7 @@ def test_the_sampler_starts_from_the_very_noise_at_any_number_of_steps(lab: Any,
     assert lab.relative_error(out, (noise * float(signal[1] / signal[0])).float()) < 1e-5
 
 
-@pytest.mark.parametrize("prediction", ["eps", "v", "v_zsnr"])
+@pytest.mark.parametrize("prediction", ["eps", "v", "v_zsnr", "v_cosine_zsnr"])
 @pytest.mark.parametrize("steps", [1, 8, 50])
 def test_the_sigmas_node_equals_the_schedule(lab: Any, steps: int, prediction: str) -> None:
     base = lab.load(prediction)

@@ -110,7 +110,7 @@ def test_full_size_file_has_the_documented_names() -> None:
         ({"lambda_n": 0.5}, r"unknown adapter setting \['lambda_n'\]"),
         ({"unet": {"heads": 8}}, r"unknown UNet setting \['heads'\]"),
         ({"ref_timestep": "noisy"}, r"ref_timestep is 'noisy'; it must be one of \('zero', 'video'\)"),
-        ({"prediction": "x0"}, r"prediction is 'x0'; it must be one of \('eps', 'v', 'v_zsnr'\)"),
+        ({"prediction": "x0"}, r"prediction is 'x0'; it must be one of \('eps', 'v', 'v_zsnr', 'v_cosine_zsnr'\)"),
         ({"components": ["ref", "camera"]}, r"components is \('ref', 'camera'\)"),
         ({"components": []}, r"components is \(\)"),
         ({"ref_head_dim": 48}, r"ref_head_dim is 48; it must divide every transformer width .* \[32, 64\]"),

@@ -84,8 +84,8 @@ def test_metadata_travel_and_the_prediction_can_be_noted(small: Any, tmp_path: P
     assert found["format"] == "dreamvideo2-base" and found["dreamvideo2.converted_from"] == "small.safetensors"
     base = read_base(tmp_path / "a.safetensors")
     assert base.config == SMALL and all(torch.equal(base.weights[k], v.bfloat16()) for k, v in weights.items())
-    convert(path, tmp_path / "b.safetensors", "original", prediction="v_zsnr")
-    assert read_base(tmp_path / "b.safetensors").prediction == "v_zsnr"
+    convert(path, tmp_path / "b.safetensors", "original", prediction="v_cosine_zsnr")
+    assert read_base(tmp_path / "b.safetensors").prediction == "v_cosine_zsnr"
 
 
 def test_the_source_is_opened_anew_for_every_piece_and_the_pieces_are_the_whole(

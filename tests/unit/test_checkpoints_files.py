@@ -195,7 +195,9 @@ def test_hostile_sizes_in_the_metadata_are_refused_at_once(sizes: str, tmp_path:
 
 def test_an_unknown_prediction_in_the_metadata_is_refused(tmp_path: Path) -> None:
     save_file(UNET, tmp_path / "x.safetensors", metadata={"dreamvideo2.prediction": "x0"})
-    with pytest.raises(ValueError, match="x.safetensors say that it predicts 'x0'; known are eps, v, v_zsnr"):
+    with pytest.raises(
+        ValueError, match="x.safetensors say that it predicts 'x0'; known are eps, v, v_zsnr, v_cosine_zsnr"
+    ):
         read_base(tmp_path / "x.safetensors", SMALL)
 
 

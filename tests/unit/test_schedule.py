@@ -1,5 +1,6 @@
 """Noise schedule and exact DDIM against modelscope's ``GaussianDiffusion`` and diffusers' ``DDIMScheduler``."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,26 @@ def ddim_scheduler(prediction_type: str = "epsilon", **changes: Any) -> Any:
     return DDIMScheduler(**{**settings, **changes})
 
 
-def zero_snr_scheduler() -> Any:
-    return ddim_scheduler("v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+ZERO_SNR = {"v_zsnr": "scaled_linear", "v_cosine_zsnr": "squaredcos_cap_v2"}  # with diffusers' name of the betas
+
+
+def zero_snr_scheduler(prediction: str) -> Any:
+    changes: dict[str, Any] = dict(beta_schedule=ZERO_SNR[prediction], rescale_betas_zero_snr=True)
+    return ddim_scheduler("v_prediction", timestep_spacing="trailing", **changes)
+
+
+def vgen_alphas_cumprod() -> Tensor:
+    """VGen's schedule of model_scope_0267000: "cosine", cosine_s 0.008, rescaled; written after its schedules.py."""
+
+    def level(u: float) -> float:
+        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    root, product = [], 1.0
+    for step in range(1000):
+        product *= 1.0 - min(1.0 - level((step + 1) / 1000) / level(step / 1000), 0.999)
+        root.append(product**0.5)
+    first, last = root[0], root[-1]
+    return torch.tensor([((value - last) * first / (first - last)) ** 2 for value in root], dtype=torch.float64)
 
 
 def smooth_network(seed: int = 0) -> Callable[[Tensor, int], Tensor]:
@@ -115,24 +134,35 @@ def test_ddim_equals_diffusers(steps: int, prediction: Any) -> None:
     assert relative_error(ddim_sample(network, x, steps, prediction), expected) <= BOUND
 
 
-def test_zero_terminal_snr_equals_diffusers_up_to_the_last_timestep() -> None:
+@pytest.mark.parametrize("prediction", ZERO_SNR)
+def test_zero_terminal_snr_equals_diffusers_up_to_the_last_timestep(prediction: Any) -> None:
     """There diffusers has 0, whose sigma is infinite, and ComfyUI a very small number."""
-    ours, expected = alphas_cumprod("v_zsnr").float(), zero_snr_scheduler().alphas_cumprod
+    ours, expected = alphas_cumprod(prediction).float(), zero_snr_scheduler(prediction).alphas_cumprod
     assert relative_error(ours, expected) <= BOUND
-    assert 0.0 < float(ours[-1]) < 1e-7
+    assert 0.0 < float(ours[-1]) < 1e-7 and bool((ours.diff() < 0).all())
+
+
+def test_rescaling_keeps_the_first_timestep() -> None:
     assert float(alphas_cumprod("v_zsnr")[0]) == pytest.approx(float(alphas_cumprod()[0]), rel=1e-12)
 
 
+def test_the_cosine_schedule_equals_vgens_up_to_the_last_timestep() -> None:
+    ours, expected = alphas_cumprod("v_cosine_zsnr"), vgen_alphas_cumprod()
+    assert float((ours[:-1] / expected[:-1] - 1).abs().max()) < 1e-9
+    assert float(expected[-1]) == 0.0
+
+
+@pytest.mark.parametrize("prediction", ZERO_SNR)
 @pytest.mark.parametrize("steps", [1, 25, 50])  # where they do not divide 1000, diffusers steps past its next timestep
-def test_ddim_of_zero_terminal_snr_starts_at_pure_noise_and_equals_diffusers(steps: int) -> None:
-    network, x, scheduler = smooth_network(), noise(2, 16, 8, 8), zero_snr_scheduler()
+def test_ddim_of_zero_terminal_snr_starts_at_pure_noise_and_equals_diffusers(steps: int, prediction: Any) -> None:
+    network, x, scheduler = smooth_network(), noise(2, 16, 8, 8), zero_snr_scheduler(prediction)
     scheduler.set_timesteps(steps)
-    assert ddim_timesteps(steps, "v_zsnr") == scheduler.timesteps.tolist()
+    assert ddim_timesteps(steps, prediction) == scheduler.timesteps.tolist()
     expected = x
     for t in scheduler.timesteps:
         expected = scheduler.step(network(expected, int(t)), t, expected, eta=0.0).prev_sample
     # The rest of signal in the first timestep, sqrt(4.9e-8) = 2.2e-4, is all that differs.
-    assert relative_error(ddim_sample(network, x, steps, "v_zsnr"), expected) <= 1e-3
+    assert relative_error(ddim_sample(network, x, steps, prediction), expected) <= 1e-3
 
 
 def test_ddim_with_guidance_equals_modelscope(gaussian_diffusion: Any) -> None:
