@@ -1,7 +1,8 @@
 """The keyframe document: boxes as somebody draws them, a few keyframes with easing and paths in between.
 
-It is the box editor's state, what boxes are saved as, and what travels inside saved videos. Its twin in the browser is
-web/js/keyframes.js; both evaluate it with the formulas below, so that the preview is what the model gets.
+It is the box editor's state, what boxes are saved as, and what travels inside saved videos. Its twins in the browser
+are web/js/keyframe_text.js and keyframes.js: they refuse what is refused here, and evaluate it with the formulas of
+keyframe_track.py, so that the preview is what the model gets.
 
 {"version": 1, "width": W, "height": H, "length": F, "fps": 8, "tracks": [{"id": "0", "label": "",
   "interpolation": "linear" | "smooth", "keyframes": [{"frame": 0, "box": [x1, y1, x2, y2],

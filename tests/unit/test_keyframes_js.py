@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from dv2_core.boxes import Keyframe, KeyframePlan, KeyframeTrack
+from tests.unit.test_boxes_malformed_keyframes import GOOD, MALFORMED, TEXT, changed, places
 
 WEB = Path(__file__).resolve().parents[2] / "web" / "js"
 EASINGS = ("linear", "ease-in", "ease-out", "ease-in-out", "hold")
+MODULES = ("keyframes", "keyframe_text", "edits", "state")
 CANVAS = dict(width=64, height=48)
 
 
@@ -21,13 +23,13 @@ CANVAS = dict(width=64, height=48)
 def node(tmp_path_factory: pytest.TempPathFactory):
     """Runs a function's body in Node, with the editor's modules and ``given`` at hand; gives back what it returns."""
     folder = tmp_path_factory.mktemp("web")
-    for name in ("keyframes.js", "edits.js", "state.js"):
+    for name in (f"{module}.js" for module in MODULES):
         shutil.copy(WEB / name, folder)
     (folder / "package.json").write_text('{"type": "module"}')
     program = os.environ.get("DV2_NODE") or shutil.which("node") or "node"
 
     def run(body: str, given: Any = None) -> Any:
-        imports = "".join(f'import * as {n} from "./{n}.js";' for n in ("keyframes", "edits", "state"))
+        imports = "".join(f'import * as {n} from "./{n}.js";' for n in MODULES)
         (folder / "given.json").write_text(json.dumps(given))
         (folder / "main.js").write_text(
             f'import {{ readFileSync }} from "node:fs"; {imports}\n'
@@ -72,7 +74,7 @@ def document(*tracks: list[dict[str, Any]], length: int = 9) -> str:
 
 def test_the_page_moves_boxes_between_keyframes_as_python_does_to_1e_9(node):
     texts = [random_plan(seed).to_json() for seed in range(150)]
-    seen = node("return given.map((text) => keyframes.evaluate(keyframes.fromJson(text)));", texts)
+    seen = node("return given.map((text) => keyframes.evaluate(keyframe_text.fromJson(text)));", texts)
     edges = 0
     for text, tracks in zip(texts, seen, strict=True):
         expected = KeyframePlan.from_json(text).evaluate().tracks
@@ -87,10 +89,51 @@ def test_the_page_moves_boxes_between_keyframes_as_python_does_to_1e_9(node):
 
 def test_what_the_page_saves_is_what_python_reads_and_saves(node):
     texts = [random_plan(seed).to_json() for seed in range(40)]
-    saved = node("return given.map((text) => keyframes.toJson(keyframes.fromJson(text)));", texts)
+    saved = node("return given.map((text) => keyframe_text.toJson(keyframe_text.fromJson(text)));", texts)
     for text, again in zip(texts, saved, strict=True):
         assert json.loads(again) == json.loads(text)
         assert KeyframePlan.from_json(again) == KeyframePlan.from_json(text)
+
+
+def test_the_page_refuses_the_very_documents_that_python_refuses(node):
+    """Each place of a document spoiled in many ways, each character left out, and the malformed ones by hand."""
+    spoiled: list[Any] = [
+        None, True, False, -1, 0, 1, 2, 7, 9, 16, 17, 10**6, 10**18, 0.0, 0.5, 1.0, 1.5, -0.999999, 1e-7, 2.0000001,
+        3.5, "", "0", "1", "hold", "smooth", "Linear", [], {}, [0, 0, 1, 1], [[0, 0, 0], [1, 1, 1]], [0.5, 0.5, 0.5],
+        {"a": 1},
+    ]  # fmt: skip
+    texts = [changed(*place, to=bad) for place in places(GOOD) for bad in spoiled]
+    texts += [changed(*place) for place in places(GOOD)]
+    texts += [TEXT[:i] + TEXT[i + 1 :] for i in range(len(TEXT))]
+    texts += [text for text, _ in MALFORMED] + [random_plan(seed).to_json() for seed in range(20)]
+    texts += [TEXT.replace("448", number) for number in ("448.0", "4.48e2", "4480e-1", "-0", "0448", "9" * 19)]
+    texts += [TEXT.replace('"id": "1"', f'"id": {name}') for name in ('"\\u0030"', '"a\\"b:"', '"{", "id": "x"')]
+    refused = node(
+        """
+        return given.map((text) => {
+          try {
+            keyframe_text.fromJson(text);
+            return "";
+          } catch (error) {
+            return error.message;
+          }
+        });
+        """,
+        texts,
+    )
+    for text, sentence in zip(texts, refused, strict=True):
+        assert bool(sentence) == bool(python_refusal(text)), (text[:500], sentence, python_refusal(text))
+        if sentence:
+            assert sentence[0].isupper() and sentence.endswith(".") and len(sentence) < 400 and "\n" not in sentence
+    assert 100 < refused.count("") < len(texts) / 2
+
+
+def python_refusal(text: str) -> str:
+    try:
+        KeyframePlan.from_json(text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def test_a_new_keyframe_on_a_drawn_path_or_a_straight_way_changes_no_frame(node):
@@ -98,7 +141,7 @@ def test_a_new_keyframe_on_a_drawn_path_or_a_straight_way_changes_no_frame(node)
     path = [[0, 0.2, 0.2], [0.3, 0.5, 0.1], [0.6, 0.4, 0.9], [1, 0.75, 0.7]]
     text = document([key(0, start, path=path), key(8, end)], [key(0, start), key(8, end)])
     before, after = node(
-        "const plan = keyframes.fromJson(given);"
+        "const plan = keyframe_text.fromJson(given);"
         "const cut = [0, 1].reduce((p, i) => edits.addKeyframe(p, i, 3), plan);"
         "return [keyframes.evaluate(plan), keyframes.evaluate(cut)].map((ts) => ts.map((t) => t.boxes.flat()));",
         text,
@@ -112,8 +155,8 @@ def test_a_drawn_path_keeps_the_speed_of_the_hand_within_a_pixel(node):
     samples = [[10 * i, 0.2 + (0.06 * i / 50 if i <= 50 else 0.06 + 0.54 * (i - 50) / 50), 0.5] for i in range(101)]
     text = document([key(0, [0.1, 0.4, 0.3, 0.6])], length=21)
     document_text, uncut = node(
-        "const plan = edits.setPath(keyframes.fromJson(given.text), 0, 0, given.samples);"
-        "return [keyframes.toJson(plan), keyframes.evaluate(plan)[0].uncut];",
+        "const plan = edits.setPath(keyframe_text.fromJson(given.text), 0, 0, given.samples);"
+        "return [keyframe_text.toJson(plan), keyframes.evaluate(plan)[0].uncut];",
         {"text": text, "samples": samples},
     )
     centres = [(box[0] + box[2]) / 2 for box in uncut]
@@ -130,8 +173,8 @@ def test_another_length_stretches_the_motion_or_keeps_its_timing_and_python_read
     stretched, cut, longer = (
         KeyframePlan.from_json(result)
         for result in node(
-            "const plan = keyframes.fromJson(given);"
-            "return [edits.stretch(plan, 5), edits.trim(plan, 5), edits.trim(plan, 20)].map(keyframes.toJson);",
+            "const plan = keyframe_text.fromJson(given);"
+            "return [edits.stretch(plan, 5), edits.trim(plan, 5), edits.trim(plan, 20)].map(keyframe_text.toJson);",
             text,
         )
     )
@@ -145,7 +188,7 @@ def test_another_length_stretches_the_motion_or_keeps_its_timing_and_python_read
 def test_every_edit_leaves_a_document_that_python_reads(node):
     texts = node(
         """
-        const plan = keyframes.fromJson(given);
+        const plan = keyframe_text.fromJson(given);
         const out = [
           edits.addTrack(plan, 4, [0.1, 0.1, 0.2, 0.2]),
           edits.setBox(plan, 0, 2, [-0.9, -0.9, -0.5, -0.5]),
@@ -155,7 +198,7 @@ def test_every_edit_leaves_a_document_that_python_reads(node):
           edits.stretch(plan, 2), edits.trim(plan, 3), edits.addKeyframe(plan, 0, 7),
           edits.changeKeyframe(plan, 0, 4, { visible: false, easing: "hold" }),
         ];
-        return out.map(keyframes.toJson);
+        return out.map(keyframe_text.toJson);
         """,
         document([key(0, [0, 0, 0.2, 0.2]), key(4, [0.4, 0, 0.6, 0.2], path=[[0, 0, 0], [0.5, 0.9, 0.9], [1, 1, 1]]),
                   key(8, [0.8, 0.8, 1, 1])]),
@@ -244,11 +287,11 @@ def test_hand_edits_win_over_connected_boxes_and_a_document_that_cannot_be_read_
         """
         const editor = new state.EditorState();
         editor.setCanvas({ width: 64, height: 48, length: 9, fps: 8 });
-        editor.setSeed(keyframes.fromJson(given));
+        editor.setSeed(keyframe_text.fromJson(given));
         const untouched = editor.text;
         editor.commit(edits.setBox(editor.shown, 0, 4, [0.5, 0.5, 0.9, 0.9]));
         const drawn = editor.text;
-        editor.setSeed(keyframes.fromJson(given.replace("0.2", "0.3")));
+        editor.setSeed(keyframe_text.fromJson(given.replace("0.2", "0.3")));
         const afterwards = editor.text;
         editor.text = given;
         const loaded = editor.text;

@@ -3,7 +3,7 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { BoxEditor } from "./editor.js";
-import { fromJson } from "./keyframes.js";
+import { fromJson } from "./keyframe_text.js";
 import { fileBehind, valueOf } from "./upstream.js";
 
 const NODE = "DV2BoxEditor";

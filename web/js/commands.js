@@ -4,7 +4,8 @@ import {
   addKeyframe, addTrack, changeKeyframe, changeTrack, moveKeyframe, removeKeyframe, removeTrack, setBox,
 } from "./edits.js";
 import { moveBox } from "./geometry.js";
-import { EASINGS, fromJson, keyframeAt, toJson, visibleAt } from "./keyframes.js";
+import { fromJson, toJson } from "./keyframe_text.js";
+import { EASINGS, keyframeAt, visibleAt } from "./keyframes.js";
 
 const START_BOX = [0.35, 0.3, 0.65, 0.7]; // the box that Enter makes
 

@@ -1,6 +1,6 @@
-// The keyframe document: how boxes at some frames become a box at every frame. Pure functions, no page needed.
+// How boxes at some frames become a box at every frame. Pure functions, no page needed.
 //
-// The twin of dv2_core/boxes/keyframes.py: a test runs both over the same documents and compares to 1e-9.
+// The twin of dv2_core/boxes/keyframe_track.py: a test runs both over the same documents and compares to 1e-9.
 // Boxes are [x1, y1, x2, y2] and points [x, y], fractions of the canvas; frames count from 0.
 
 export const VERSION = 1;
@@ -82,50 +82,6 @@ export function cut(box, width, height) {
   return [[x1, y1, x2, y2], acrossX && acrossY];
 }
 
-/** The text of a document -> plan with every default filled in. Throws an Error whose message is a sentence. */
-export function fromJson(text) {
-  let value;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new Error(`The box document is not valid JSON: ${error.message}.`);
-  }
-  if (value?.version !== VERSION || !Array.isArray(value.tracks)) {
-    throw new Error(`The box document has version ${value?.version}; this editor reads version ${VERSION}.`);
-  }
-  const plan = {
-    version: VERSION, width: value.width, height: value.height, length: value.length, fps: value.fps ?? 8,
-    tracks: value.tracks.map(readTrack),
-  };
-  for (const name of ["width", "height", "length"]) {
-    if (!Number.isInteger(plan[name]) || plan[name] < 1) {
-      throw new Error(`The box document has ${name} ${plan[name]}; it must be a whole number, at least 1.`);
-    }
-  }
-  return plan;
-}
-
-/** The document of a plan: compact, six digits, defaults left out. */
-export function toJson(plan) {
-  return JSON.stringify({
-    version: VERSION, width: plan.width, height: plan.height, length: plan.length, fps: plan.fps,
-    tracks: plan.tracks.map((track) => ({
-      id: track.id,
-      ...(track.label && { label: track.label }),
-      ...(track.interpolation !== "linear" && { interpolation: track.interpolation }),
-      keyframes: track.keyframes.map((key) => ({
-        frame: key.frame,
-        box: key.box.map(round6),
-        ...(key.easing !== "linear" && { easing: key.easing }),
-        ...(!key.visible && { visible: false }),
-        ...(key.path && { path: key.path.map((point) => point.map(round6)) }),
-      })),
-    })),
-  });
-}
-
-export const round6 = (value) => Math.round(value * 1e6) / 1e6;
-
 const mix = (a, b, e) => a + (b - a) * e;
 
 /** The centre at the part e of the way from keyframe `index` to the next one: along its path, or the smooth curve. */
@@ -175,16 +131,4 @@ function cutEdges(start, end, size) {
   const thick = 1 / size;
   const low = Math.min(Math.max((start + end) / 2 - thick / 2, 0), 1 - thick);
   return [low, Math.min(low + thick, 1), false];
-}
-
-function readTrack(track, index) {
-  const keyframes = (track.keyframes ?? []).map((key) => ({
-    frame: key.frame, box: key.box.map(Number), easing: key.easing ?? "linear", visible: key.visible ?? true,
-    ...(key.path && { path: key.path }),
-  }));
-  if (!keyframes.length) throw new Error(`Track ${index} of the box document has no keyframes; each needs one.`);
-  keyframes.sort((a, b) => a.frame - b.frame);
-  return {
-    id: String(track.id ?? index), label: track.label ?? "", interpolation: track.interpolation ?? "linear", keyframes,
-  };
 }

@@ -1,7 +1,8 @@
 // What the editor knows: the document, what is selected, how it is shown, and the way back (undo). No page needed.
 
 import { emptyPlan, withinReach } from "./edits.js";
-import { evaluateTrack, fromJson, keyframeAt, keyframeBefore, toJson } from "./keyframes.js";
+import { fromJson, toJson } from "./keyframe_text.js";
+import { evaluateTrack, keyframeAt, keyframeBefore } from "./keyframes.js";
 
 const MAX_UNDO = 200;
 
