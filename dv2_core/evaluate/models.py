@@ -92,7 +92,7 @@ def prepare(picture: Array, resize: int, crop: int, mean: Sequence[float], std: 
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - crop) / 2), round((height - crop) / 2)
     pixels = np.asarray(image.crop((left, top, left + crop, top + crop)), np.float32) / 255
-    return torch.from_numpy((pixels - np.float32(mean)) / np.float32(std)).permute(2, 0, 1)
+    return torch.from_numpy((pixels - np.array(mean, np.float32)) / np.array(std, np.float32)).permute(2, 0, 1)
 
 
 class PictureModel(LocalModel):

@@ -1,7 +1,10 @@
 // What a node says after a run: what it has read, and below that its warnings. Python's side is nodes/notices.py.
 import { app } from "../../../scripts/app.js";
 
-const SPEAKERS = ["DV2BoxesToMask", "DV2BoxesFromMasks", "DV2BoxesFromVideo", "DV2LoadBoxes", "DV2SaveBoxes"];
+const SPEAKERS = [
+  "DV2BoxesToMask", "DV2BoxesFromMasks", "DV2BoxesFromVideo", "DV2LoadBoxes", "DV2SaveBoxes", "DV2BoxAdherence",
+  "DV2BestOfN",
+];
 const LINE = "font: 11px/16px sans-serif; overflow-wrap: anywhere; user-select: text; ";
 const CALM = "color: var(--descrip-text, #999)", WARNING = "color: #e8a33d";
 
