@@ -149,6 +149,7 @@ class LoadBoxes(io.ComfyNode):
             description="Boxes from a JSON or CSV file, or from the metadata of a video that went through Embed Boxes. "
             "Drop the file on the node, or upload it.",
             search_aliases=["import boxes", "boxes from video", "csv", "metadata"],
+            has_intermediate_output=True,
             inputs=[
                 io.Combo.Input("file", options=box_files(),
                                tooltip="JSON, CSV or video in ComfyUI's input folder, and what Save Boxes wrote."),

@@ -29,6 +29,7 @@ class BoxesFromMasks(io.ComfyNode):
             description="The path of a reference video's subject: one box per mask, gaps filled, trembling smoothed. "
             "Boxes to Mask brings it to the size and length of your video.",
             search_aliases=["follow video", "mask to box", "reference video", "track", "motion transfer"],
+            has_intermediate_output=True,
             inputs=[
                 io.Mask.Input("masks", tooltip="1 on the subject, one mask per frame, of any segmentation node."),
                 io.Combo.Input("component", options=["all", "largest", "follow"], default="all",

@@ -38,6 +38,7 @@ class BoxesToMask(io.ComfyNode):
             description="One box per frame, from first and last box, keyframes, a first box and a trajectory, other "
             "nodes' boxes, or a mask video. Connected boxes or masks replace the text.",
             search_aliases=["bounding box", "trajectory", "motion path", "box mask", "bbox", "convert boxes"],
+            has_intermediate_output=True,
             inputs=[
                 io.String.Input("boxes", default=DEFAULT, multiline=True, tooltip=BOXES_HELP),
                 io.Int.Input("length", default=8, min=1, max=4096, tooltip="Frames of the video."),

@@ -89,6 +89,7 @@ class SegmentSubject(io.ComfyNode):
             description="Cuts the subject out of any picture, found by a word, a box or a point, and places it on a "
             "blank white canvas of the video's size. Needs local Grounding DINO (for a word) and SAM 2 models.",
             search_aliases=["segment", "cut out subject", "remove background", "SAM 2", "Grounding DINO"],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("image", tooltip="A picture of the subject; of a batch, the first."),
                 *find_inputs("picture"),
@@ -137,6 +138,7 @@ class BoxesFromVideo(io.ComfyNode):
             description="Follows a subject through a reference video, found in its first frame by a word, a box, a "
             "point or a mask, and makes its box per frame. Needs local Grounding DINO (for a word) and SAM 2 models.",
             search_aliases=["track", "motion transfer", "video to boxes", "SAM 2", "Grounding DINO"],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("frames", tooltip="The reference video, its frames as one batch of images."),
                 *find_inputs("first frame"),

@@ -51,6 +51,7 @@ class LoadSubject(io.ComfyNode):
             description="Loads one subject picture, cuts the subject out (transparency, or a plain background) and "
             "places it on a blank white canvas of the video's size.",
             search_aliases=["subject image", "reference image"],
+            has_intermediate_output=True,
             inputs=[
                 io.Combo.Input("image", options=subject_files(), upload=io.UploadType.image,
                                image_folder=io.FolderType.input,
@@ -91,6 +92,7 @@ class PrepareSubject(io.ComfyNode):
             category=CATEGORY,
             description="The same for a picture from another node, with the mask of any segmentation node.",
             search_aliases=["subject image", "cut out subject"],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("image", tooltip="One picture of the subject; of a batch, the first."),
                 *size_inputs(),
