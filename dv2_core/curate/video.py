@@ -157,10 +157,10 @@ def encode(files: Sequence[Path], fps: float, target: BinaryIO) -> None:
         for file in files:
             with Image.open(file) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
-            size = size or pixels.shape
-            if pixels.shape != size:
+            if size is None:
+                size = stream.height, stream.width = pixels.shape[:2]
+            if pixels.shape[:2] != size:
                 raise ValueError(f"{file.name} has another size than the pictures before it")
-            stream.height, stream.width = size[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
 
