@@ -17,19 +17,39 @@ export const speedColour = (speed) => `hsl(${Math.round(130 * (1 - Math.min(spee
 export const distance = ([ax, ay], [bx, by], canvas) =>
   Math.hypot((bx - ax) * canvas.width, (by - ay) * canvas.height);
 
-/** The 2d context of a canvas in CSS pixels, sharp at the page's zoom, cleared. */
+/** The 2d context of a canvas in CSS pixels, sharp at the page's zoom, cleared; and its size and device pixels. */
 export function prepare(canvas) {
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (!width || !height) return null; // collapsed, or not on the page
   const zoom = (canvas.getBoundingClientRect().width / width) * devicePixelRatio;
   const ratio = Math.min(Math.max(Math.ceil(zoom * 2) / 2, 1), 3);
-  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+  return { context: sized(canvas, width, height, ratio), width, height, ratio };
+}
+
+/** A drawing that is kept: it is made again only when what it shows has changed. */
+export class Layer {
+  #canvas = document.createElement("canvas");
+  #drawn = [];
+
+  /** The drawing, width x height CSS pixels; `shows` lists what it depends on, `draw(context)` makes it. */
+  picture(width, height, ratio, shows, draw) {
+    const now = [width, height, ratio, ...shows];
+    if (now.length !== this.#drawn.length || now.some((value, i) => value !== this.#drawn[i])) {
+      draw(sized(this.#canvas, width, height, ratio));
+      this.#drawn = now;
+    }
+    return this.#canvas;
+  }
+}
+
+function sized(canvas, width, height, ratio) {
+  const [w, h] = [Math.max(Math.round(width * ratio), 1), Math.max(Math.round(height * ratio), 1)];
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   context.font = FONT;
-  return { context, width, height };
+  return context;
 }
 
 /** A pointer event's place on a canvas in its CSS pixels, whatever the page's zoom. */

@@ -2,7 +2,7 @@
 
 import { boxToScreen, fit, grip, HANDLES, toScreen } from "./geometry.js";
 import { centre } from "./keyframes.js";
-import { ACCENT, colourOf, diamond, distance, prepare, speedColour, tag } from "./paint.js";
+import { ACCENT, colourOf, diamond, distance, Layer, prepare, speedColour, tag } from "./paint.js";
 
 export const CELL = 8; // pixels of a latent cell: what the model sees as one
 const GHOSTS = 3; // frames before and after the current one that onion skin shows
@@ -11,6 +11,7 @@ export class Stage {
   /** Guides, the stroke and the grip in hand; set by the pointer. */
   overlay = { lines: { x: null, y: null }, stroke: null, hover: null };
   view = null;
+  #picture = new Layer();
 
   constructor(canvas, state, background) {
     Object.assign(this, { canvas, state, background });
@@ -25,10 +26,10 @@ export class Stage {
   draw() {
     const prepared = prepare(this.canvas);
     if (!prepared) return;
-    const { context } = prepared;
+    const { context, ratio } = prepared;
     const { state } = this;
     const view = this.measure();
-    this.#drawCanvas(context, view);
+    this.#drawCanvas(context, view, ratio);
     if (state.options.cells) this.#drawCells(context, view);
     state.shown.tracks.forEach((track, index) => index !== state.track && this.#drawOther(context, view, track, index));
     if (state.activeTrack) this.#drawActive(context, view, state.activeTrack, state.track);
@@ -61,13 +62,12 @@ export class Stage {
     return this.state.evaluated(track).uncut[this.state.frame];
   }
 
-  #drawCanvas(context, view) {
+  #drawCanvas(context, view, ratio) {
     context.fillStyle = "#26282c";
     context.fillRect(view.x, view.y, view.width, view.height);
     const picture = this.background.at(this.state.frame, this.state.length);
     if (picture) {
-      context.imageSmoothingQuality = "high";
-      context.drawImage(picture, view.x, view.y, view.width, view.height);
+      context.drawImage(this.#scaled(picture, view, ratio), view.x, view.y, view.width, view.height);
       context.fillStyle = "rgb(0 0 0 / 18%)"; // boxes stay readable on a bright picture
       context.fillRect(view.x, view.y, view.width, view.height);
     } else {
@@ -76,6 +76,15 @@ export class Stage {
     context.strokeStyle = "rgb(255 255 255 / 22%)";
     context.lineWidth = 1;
     context.strokeRect(view.x - 0.5, view.y - 0.5, view.width + 1, view.height + 1);
+  }
+
+  /** A large picture is scaled once. A video goes on changing, so it is drawn as it is. */
+  #scaled(picture, { width, height }, ratio) {
+    if (!(picture instanceof HTMLImageElement)) return picture;
+    return this.#picture.picture(width, height, ratio, [picture], (layer) => {
+      layer.imageSmoothingQuality = "high";
+      layer.drawImage(picture, 0, 0, width, height);
+    });
   }
 
   #lines(context, view, columns, rows, colour) {

@@ -2,7 +2,7 @@
 
 import { changeTrack, moveKeyframe } from "./edits.js";
 import { centre, ease, keyframeAt } from "./keyframes.js";
-import { ACCENT, colourOf, diamond, distance, place, prepare, speedColour } from "./paint.js";
+import { ACCENT, colourOf, diamond, distance, Layer, place, prepare, speedColour } from "./paint.js";
 
 const RULER = 20;
 const ROW = 24;
@@ -13,6 +13,8 @@ const [LEAST_ROWS, SHOWN_ROWS] = [2, 5]; // room for two at once, so that the st
 export class Timeline {
   #drag = null;
   #first = 0; // row at the top
+  #width = 0; // of the canvas as last drawn
+  #resting = new Layer();
   #seen = 0; // active track at the last drawing: a newly chosen one is scrolled into view
 
   constructor(canvas, state, rename) {
@@ -43,7 +45,7 @@ export class Timeline {
 
   /** Place of a frame from the left, in CSS pixels. */
   x(frame) {
-    const room = this.canvas.clientWidth - NAME - END;
+    const room = this.#width - NAME - END;
     return NAME + 8 + ((room - 8) * frame) / Math.max(this.state.length - 1, 1);
   }
 
@@ -55,16 +57,24 @@ export class Timeline {
   draw() {
     const prepared = prepare(this.canvas);
     if (!prepared) return;
-    const { context, width, height } = prepared;
+    const { context, width, height, ratio } = prepared;
     const { state } = this;
+    this.#width = width;
     this.#scrollToActive();
-    this.#drawRuler(context, width);
-    context.save();
-    context.beginPath();
-    context.rect(0, RULER, width, height - RULER);
-    context.clip();
-    state.shown.tracks.forEach((track, index) => this.#drawRow(context, width, track, index));
-    context.restore();
+    // A drag changes one track, playing and scrubbing none: the others are drawn once.
+    const { tracks } = state.shown;
+    const others = tracks.map((track, index) => (index === state.track ? null : track));
+    const shows = [this.#first, state.length, state.canvas, state.shown.width, state.shown.height, state.options.speed];
+    const rest = this.#resting.picture(width, height, ratio, [...shows, ...others], (layer) => {
+      this.#drawRuler(layer, width);
+      this.#inRows(layer, width, height, () => {
+        others.forEach((track, index) => track && this.#drawRow(layer, width, track, index));
+      });
+    });
+    context.drawImage(rest, 0, 0, width, height);
+    if (state.activeTrack) {
+      this.#inRows(context, width, height, () => this.#drawRow(context, width, state.activeTrack, state.track));
+    }
     const x = this.x(state.frame);
     context.strokeStyle = context.fillStyle = ACCENT;
     context.lineWidth = 1;
@@ -75,6 +85,15 @@ export class Timeline {
     context.beginPath();
     context.roundRect(x - 5, 2, 10, 9, 3);
     context.fill();
+  }
+
+  #inRows(context, width, height, draw) {
+    context.save();
+    context.beginPath();
+    context.rect(0, RULER, width, height - RULER);
+    context.clip();
+    draw();
+    context.restore();
   }
 
   #drawRuler(context, width) {
@@ -146,17 +165,17 @@ export class Timeline {
     const { visible, uncut } = state.evaluated(track);
     const half = (this.x(1) - this.x(0)) / 2;
     const diagonal = Math.hypot(state.canvas.width, state.canvas.height);
-    const colourAt = (t) => {
-      if (!visible[t]) return "";
+    const colours = visible.map((shown, t) => {
+      if (!shown) return "";
       if (!state.options.speed) return colour;
       const from = Math.max(t - 1, 0);
       return speedColour(distance(centre(uncut[from]), centre(uncut[t]), state.canvas) / diagonal);
-    };
+    });
     context.globalAlpha = state.options.speed ? 0.75 : 0.32;
     for (let t = 0; t < visible.length;) { // one rectangle a run of frames that look alike
-      const fill = colourAt(t);
+      const fill = colours[t];
       const start = t;
-      while (t < visible.length && colourAt(t) === fill) t++;
+      while (t < visible.length && colours[t] === fill) t++;
       if (!fill) continue;
       const left = Math.round(Math.max(this.x(start) - half, this.x(0)));
       const right = Math.round(Math.min(this.x(t - 1) + half, this.x(visible.length - 1)));
