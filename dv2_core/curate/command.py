@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a .toml file, or a folder, a list (.jsonl, .csv) or shards (.tar) of videos")
     parser.add_argument("--out", type=Path, required=True, help="folder for the data set; a second run goes on there")
     parser.add_argument("--verdicts", type=Path, help="verdicts.json from the audit page; kept in --out")
+    where = "run on Ray Data: all of this machine, or the cluster of that address (needs ray[data])"
+    parser.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=where)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -24,7 +26,14 @@ def main(arguments: argparse.Namespace) -> None:
     from .run import MANIFEST, PAGE, curate
 
     config = CurateConfig.load(arguments.source)
-    counts, tallies = curate(config, arguments.out, keep_verdicts(arguments.out, arguments.verdicts))
+    verdicts = keep_verdicts(arguments.out, arguments.verdicts)
+    done = {}
+    if arguments.ray is not None:
+        from .cluster import fill
+
+        done = fill(config, arguments.out, verdicts, arguments.ray)
+    counts, tallies = curate(config, arguments.out, verdicts)
+    tallies = {**tallies, **done}
     print(summary(counts, tallies))
     print(f"written: {arguments.out / MANIFEST}, {arguments.out / PAGE}")
 

@@ -6,12 +6,14 @@ enough background, and where the large models cannot be had.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..boxes import Box
@@ -21,6 +23,9 @@ from .geometry import iou
 
 #: Pieces of a matte under this share of its largest one are specks.
 SPECK = 0.2
+
+#: Mattes that are remembered: a clip's first frame is looked at by detector, segmenter and tracker.
+KNOWN = 32
 
 
 class MatteSegmenter:
@@ -43,19 +48,25 @@ class MatteSegmenter:
             self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises exceptions of many kinds
             raise ValueError(f"{file} is no ONNX network that can be run ({str(error)[:120]}).") from error
+        self.known: dict[bytes, Tensor] = {}
         self.input = self.session.get_inputs()[0]
         self.side = self.input.shape[-1] if isinstance(self.input.shape[-1], int) else 1024
 
     def mattes(self, frames: Tensor) -> Tensor:
         """frames [F, H, W, 3] in 0..1 -> how much every pixel is subject, [F, H, W] in 0..1."""
-        found = []
-        for frame in frames:
+        return torch.stack([self._matte(frame) for frame in frames])
+
+    def _matte(self, frame: Tensor) -> Tensor:
+        key = hashlib.sha256(frame.contiguous().numpy().tobytes()).digest()
+        if key not in self.known:
             picture = frame.permute(2, 0, 1)[None].float() * 255
-            square = torch.nn.functional.interpolate(picture, (self.side, self.side), mode="bilinear", antialias=True)
-            values: Any = ((square - 128) / 256).numpy().astype(np.float32)
-            matte = torch.from_numpy(np.asarray(self.session.run(None, {self.input.name: values})[0]))
-            found.append(torch.nn.functional.interpolate(matte[:, :1], frame.shape[:2], mode="bilinear")[0, 0])
-        return torch.stack(found)
+            square = F.interpolate(picture, (self.side, self.side), mode="bilinear", antialias=True)
+            values = ((square - 128) / 256).numpy()
+            found = torch.from_numpy(np.asarray(self.session.run(None, {self.input.name: values})[0]))
+            while len(self.known) >= KNOWN:
+                del self.known[next(iter(self.known))]
+            self.known[key] = F.interpolate(found[:, :1].float(), frame.shape[:2], mode="bilinear")[0, 0]
+        return self.known[key]
 
     def detect(self, frames: Tensor, word: str, threshold: float, batch: int = 1) -> list[list[Detection]]:
         """The box of every thing that stands out, the surest first; ``word`` is not looked at."""

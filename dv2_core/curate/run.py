@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,20 +56,15 @@ def chosen_stages(config: CurateConfig) -> tuple[list[Stage], list[Stage]]:
     return videos, clips
 
 
-def works_of(videos: list[Clip], store: Store, tallies: dict[str, Tally]) -> list[Work]:
-    """What becomes of a few videos: the work on their clips, and on the videos that were rejected themselves."""
-    video_stages, clip_stages = chosen_stages(store.tools.config)
-    found = [store.begin(video, source_digest(video)) for video in videos]
-    advance(found, video_stages, store, tallies)
-    done: list[Work] = []
+def advanced_parts(videos: list[Clip], store: Store, tallies: dict[str, Tally]) -> list[Work]:
+    """A few videos probed and split: the work on their clips, not begun, and on the videos that were rejected."""
+    found = [store.resume(video, source_digest(video)) for video in videos]
+    advance(found, chosen_stages(store.tools.config)[0], store, tallies)
+    works: list[Work] = []
     for video in found:
-        if video.reason is not None:
-            done.append(video)
-            continue
-        done += [store.begin(clip, digest(video.key, video.clip, clip)) for clip in parts(video.clip)]
-    for group in windows(iter([work for work in done if work.reason is None]), store.tools.config.batch):
-        advance(group, clip_stages, store, tallies)
-    return done
+        clips = parts(video.clip) if video.reason is None else []
+        works += [store.resume(clip, digest(video.key, clip)) for clip in clips] or [video]
+    return works
 
 
 def curated(tools: Tools, tallies: dict[str, Tally], counts: Counts) -> Iterator[tuple[Clip, Reason | None, str]]:
@@ -85,11 +80,15 @@ def curated(tools: Tools, tallies: dict[str, Tally], counts: Counts) -> Iterator
             else:
                 seen.add(video.id)
                 fresh.append(video)
-        for work in works_of(fresh, store, tallies):
-            yield work.clip, work.reason, work.at
+        for group in windows(iter(advanced_parts(fresh, store, tallies)), tools.config.batch):
+            advance(group, chosen_stages(tools.config)[1], store, tallies)
+            for work in group:
+                yield work.clip, work.reason, work.at
 
 
-def curate(config: CurateConfig, out: Path, verdicts: dict | None = None) -> tuple[Counts, dict[str, Tally]]:
+def curate(
+    config: CurateConfig, out: Path, verdicts: Mapping[str, Mapping[str, str]] | None = None
+) -> tuple[Counts, dict[str, Tally]]:
     """Curate the source into ``out``: clips.jsonl with videos/ and, if asked for, shards/; counts.json; audit.html.
 
     Started again, it goes on where it was; the result is the same, byte for byte. Raises ValueError for settings and

@@ -44,9 +44,9 @@ class Store:
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
 
-    def begin(self, clip: Clip, above: str) -> Work:
-        """The work on a clip with what is known of it. above: digest of what the clip comes from."""
-        work = Work(clip, clip.id, digest(VERSION, above, clip.id))
+    def resume(self, clip: Clip, key: str) -> Work:
+        """The work on a clip, with what earlier runs made of it. key: digest of all that it comes from."""
+        work = Work(clip, clip.id, key)
         try:
             kept = json.loads(self._path(work.id).read_bytes())
         except (OSError, ValueError):  # not there yet, or damaged: made anew
@@ -119,7 +119,7 @@ def _take(work: Work, stage: Stage, entry: dict[str, Any]) -> None:
 def source_digest(clip: Clip) -> str:
     """Digest of what the importer says, with sizes and times of change of the files that it names."""
     names = [clip.source, clip.mask_folder, clip.box_file]
-    return digest(asdict(clip), [_stamp(Path(name)) if name else None for name in names])
+    return digest(VERSION, asdict(clip), [_stamp(Path(name)) if name else None for name in names])
 
 
 def _stamp(path: Path) -> list[int] | None:
