@@ -129,7 +129,8 @@ class BoxAdherence(io.ComfyNode):
         detected = find(frames, word, detector, threshold, detected_boxes, detected_masks, track)
         result = Adherence(requested, detected, frames.shape[2], frames.shape[1], misses)
         return io.NodeOutput(
-            result.mIoU, result.CD, result.detection_rate, overlay(frames, result), as_image(plot(result)),
+            result.mIoU, result.CD, result.detection_rate, overlay(frames, requested, detected),
+            as_image(plot(result)),
             write(result.plan(), "bounding_box"), ui=said(result.summary()),
         )  # fmt: skip
 

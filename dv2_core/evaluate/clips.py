@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from .engine import Comfy, Prompt
-from .pairs import Pair
-from .prompts import CONDITIONS, MAIN, SHOWN, Condition, Setup, generate, reconstruct, write_inputs
+from .prompts import CONDITIONS, MAIN, SHOWN, Case, Condition, Setup, generate, reconstruct
+
+AnyCase = TypeVar("AnyCase", bound=Case)
 
 
 @dataclass(frozen=True)
 class Series:
-    """One clip per pair: a row of the table, or one sampling seed of it.
+    """One clip per case: a row of the table, or one sampling seed of it.
 
     condition: None for the real clips through the VAE."""
 
@@ -35,10 +37,10 @@ class Series:
             return Path("vae")
         return Path(self.condition.folder) / f"seed-{self.setup.seed}"
 
-    def prompt(self, pair: Pair) -> Prompt:
+    def prompt(self, case: Case) -> Prompt:
         if self.condition is None:
-            return reconstruct(pair, self.setup)
-        return generate(pair, self.condition, self.setup)
+            return reconstruct(case, self.setup)
+        return generate(case, self.condition, self.setup)
 
 
 def all_series(setup: Setup, seeds: Sequence[int]) -> list[Series]:
@@ -52,7 +54,7 @@ def all_series(setup: Setup, seeds: Sequence[int]) -> list[Series]:
 
 @dataclass(frozen=True)
 class Share:
-    """This process generates the pairs i with i % parts == part."""
+    """This process does the cases i with i % parts == part."""
 
     part: int = 0
     parts: int = 1
@@ -65,32 +67,32 @@ class Share:
             raise argparse.ArgumentTypeError(f"{text!r} is no share; write K/N with K from 0 to N - 1, as in 0/2.")
         return cls(int(part), int(parts))
 
-    def has(self, pair: Pair) -> bool:
-        return pair.number % self.parts == self.part
+    def of(self, cases: Sequence[AnyCase]) -> list[AnyCase]:
+        return [case for case in cases if case.number % self.parts == self.part]
 
 
-def clip_file(folder: Path, pair: Pair) -> Path:
-    return folder / f"{pair.number:04d}.npz"
+def clip_file(folder: Path, case: Case) -> Path:
+    return folder / f"{case.number:04d}.npz"
 
 
-def missing(folder: Path, pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs whose clip is not in `folder`."""
-    return [pair for pair in pairs if not clip_file(folder, pair).exists()]
+def missing(folder: Path, cases: Sequence[AnyCase]) -> list[AnyCase]:
+    """The cases whose clip is not in `folder`."""
+    return [case for case in cases if not clip_file(folder, case).exists()]
 
 
-def load(folder: Path, pairs: Sequence[Pair]) -> list[np.ndarray]:
-    """The clips of all pairs, uint8 [F, H, W, 3] each."""
-    return [np.load(clip_file(folder, pair))["frames"] for pair in pairs]
+def load(folder: Path, cases: Sequence[Case]) -> list[np.ndarray]:
+    """The clips of all cases, uint8 [F, H, W, 3] each."""
+    return [np.load(clip_file(folder, case))["frames"] for case in cases]
 
 
-def render(comfy: Comfy, folder: Path, pairs: Sequence[Pair], prompt: Callable[[Pair], Prompt]) -> None:
-    """Generate the clips of `pairs` that `folder` lacks, one prompt each. A clip is written whole or not at all."""
+def render(comfy: Comfy, folder: Path, cases: Sequence[AnyCase], prompt: Callable[[AnyCase], Prompt]) -> None:
+    """Generate the clips of `cases` that `folder` lacks, one prompt each. A clip is written whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    started, absent = time.time(), missing(folder, pairs)
-    for made, pair in enumerate(absent, start=1):
-        write_inputs(pair, comfy.input_dir)
-        frames = comfy.run(prompt(pair), SHOWN)
-        write_whole(clip_file(folder, pair), partial(np.savez_compressed, frames=frames))
+    started, absent = time.time(), missing(folder, cases)
+    for made, case in enumerate(absent, start=1):
+        case.write_inputs(comfy.input_dir)
+        frames = comfy.run(prompt(case), SHOWN)
+        write_whole(clip_file(folder, case), partial(np.savez_compressed, frames=frames))
         if made % 8 == 0 or made == len(absent):
             each = (time.time() - started) / made
             print(f"{folder.parent.name}/{folder.name}: {made} of {len(absent)} clips, {each:.1f} s each", flush=True)

@@ -23,12 +23,12 @@ INK, GRID, BAND = (40, 40, 40), (220, 220, 220), (240, 225, 225)
 BLUE, ORANGE = (30, 90, 200), (220, 120, 20)
 
 
-def overlay(frames: torch.Tensor, adherence: Adherence) -> torch.Tensor:
-    """The frames [F, H, W, 3], small ones enlarged, with the requested boxes (the first of COLOURS, red) and the
-    detected ones (the second, blue)."""
+def overlay(frames: torch.Tensor, requested: Array, detected: Array) -> torch.Tensor:
+    """The frames [F, H, W, 3], small ones enlarged, with the requested boxes [F, 4] (the first of COLOURS, red) and the
+    detected ones (the second, blue); NaN draws nothing."""
     scale = max(1, -(-SIDE // min(frames.shape[1:3])))
     frames = frames[..., :3].repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    return draw_boxes(frames, (track_of(adherence.requested), track_of(adherence.detected)))
+    return draw_boxes(frames, (track_of(requested), track_of(detected)))
 
 
 # --- values over time -------------------------------------------------------------------------------------------------
@@ -95,7 +95,8 @@ def ranked_sheet(frames: torch.Tensor, candidates: Sequence[Candidate]) -> Image
     """One row per video, best first: SHOWN of its frames, evenly spaced, with requested and detected boxes.
 
     frames: [N F, H, W, 3] in 0..1, in the order that was ranked."""
-    length = len(candidates[0].adherence.requested)
+    requested = candidates[0].adherence.requested
+    length = len(requested)
     times = torch.linspace(0, length - 1, min(SHOWN, length)).round().long()
     width = round(CELL * frames.shape[2] / frames.shape[1])
     row = LINE + CELL + GAP
@@ -107,7 +108,7 @@ def ranked_sheet(frames: torch.Tensor, candidates: Sequence[Candidate]) -> Image
         text = f"video {candidate.number}: score {candidate.score:.2f}, mIoU {candidate.adherence.mIoU:.2f}{similar}"
         draw.text((GAP, top), text, fill=INK, font=font)
         own = frames[candidate.number * length : (candidate.number + 1) * length]
-        for column, cell in enumerate(to_bytes(overlay(own, candidate.adherence)[times])):
+        for column, cell in enumerate(to_bytes(overlay(own, requested, candidate.adherence.detected)[times])):
             small = Image.fromarray(cell).resize((width, CELL), Image.Resampling.LANCZOS)
             picture.paste(small, (GAP + column * (width + GAP), top + LINE))
     return picture

@@ -197,8 +197,9 @@ def copy_paste(crops: torch.Tensor, subject: SubjectCrop) -> float:
     own_spread = float((own**2 * weight).sum())
     correlations = []
     for crop in map(detail, crops):
-        spread = (own_spread * float((crop**2 * weight).sum())) ** 0.5
-        correlations.append(float((crop * own * weight).sum()) / spread if spread > CONSTANT**2 else 0.0)
+        spread, shared = float((crop**2 * weight).sum()), float((crop * own * weight).sum())
+        flat = min(spread, own_spread) < CONSTANT**2
+        correlations.append(0.0 if flat else shared / (spread * own_spread) ** 0.5)
     return float(np.mean(correlations))
 
 

@@ -1,14 +1,18 @@
 """The held-out (subject, path) pairs of the evaluation, and the galleries in which a subject has to be recognised."""
 
 import hashlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..world.atlas import Atlas
 from ..world.clips import Clip, World
 from .metrics import GALLERY
+from .prompts import REAL_FILE, SUBJECT_FILE
 
 SEED = 2410  # of the test world; trainings look at other seeds of it
 SAMPLED = 8  # clips that stand for the world in its digest
@@ -31,6 +35,37 @@ class Pair:
     def real(self) -> np.ndarray:
         """The real clip, uint8 [F, R, R, 3]."""
         return to_bytes(self.clip.frames)
+
+    @property
+    def caption(self) -> str:
+        return self.clip.caption
+
+    @property
+    def boxes_text(self) -> str:
+        """One [x1, y1, x2, y2] in pixels per frame."""
+        scale = (self.width, self.height, self.width, self.height)
+        return json.dumps([[round(float(v) * side) for v, side in zip(b, scale, strict=True)] for b in self.boxes])
+
+    @property
+    def width(self) -> int:
+        return self.clip.masks.shape[2]
+
+    @property
+    def height(self) -> int:
+        return self.clip.masks.shape[1]
+
+    @property
+    def length(self) -> int:
+        return self.clip.masks.shape[0]
+
+    def write_inputs(self, folder: Path) -> None:
+        """Put the subject (PNG with transparency) and the real clip (a page per frame) into ComfyUI's input folder."""
+        subject = Image.fromarray(to_bytes(self.clip.subject[None])[0])
+        subject.putalpha(Image.fromarray(self.clip.subject_alpha.byte().numpy() * 255))
+        subject.save(folder / SUBJECT_FILE.format(self.number))
+        # TIFF, because its writer keeps equal frames: those of a clip that stands still.
+        first, *rest = (Image.fromarray(frame) for frame in self.real)
+        first.save(folder / REAL_FILE.format(self.number), save_all=True, append_images=rest)
 
 
 def gallery_size(atlas: Atlas) -> int:

@@ -1,21 +1,46 @@
 """The workflows behind the rows of the table, as prompts in ComfyUI's API form."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
+from typing import Protocol
 
 from .engine import Prompt
-from .pairs import Pair, to_bytes
 
 SHOWN = "preview"  # id of the node whose pictures are the result
 REAL_FILE, SUBJECT_FILE = "real_{:04d}.tiff", "subject_{:04d}.png"
 
 
+class Case(Protocol):
+    """One video to make: a pair of the mini-world, or a video of a benchmark. Sizes are pixels and frames."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def caption(self) -> str: ...
+
+    @property
+    def boxes_text(self) -> str:
+        """What the text input of Boxes to Mask takes."""
+        ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    def write_inputs(self, folder: Path) -> None:
+        """Put its subject, SUBJECT_FILE, into ComfyUI's input folder."""
+        ...
+
+
 @dataclass(frozen=True)
 class Condition:
-    """What of a pair the model is given beside the caption."""
+    """What of a case the model is given beside the caption."""
 
     name: str
     boxes: bool = False
@@ -50,27 +75,26 @@ class Setup:
     seed: int = 0  # sampling seed
 
 
-def noise_seed(setup: Setup, pair: Pair) -> int:
-    """The seed of a pair's noise: the same in every row, another for every pair and sampling seed."""
-    return setup.seed * 1_000_000 + pair.number
+def noise_seed(setup: Setup, case: Case) -> int:
+    """The seed of a case's noise: the same in every row, another for every case and sampling seed."""
+    return setup.seed * 1_000_000 + case.number
 
 
-def generate(pair: Pair, condition: Condition, setup: Setup) -> Prompt:
+def generate(case: Case, condition: Condition, setup: Setup) -> Prompt:
     """Subject + boxes + caption -> frames, with the parts that the condition leaves out not in the graph.
 
-    The pair's subject must lie in the input folder (`write_inputs`)."""
-    frames, height, width = pair.clip.masks.shape
-    size = {"width": width, "height": height}
+    The case's subject must lie in the input folder (`write_inputs`)."""
+    size = {"width": case.width, "height": case.height}
     prompt: Prompt = {
         "base": node("DV2LoadBase", unet_name=setup.unet, clip_name=setup.clip, vae_name=setup.vae, prediction="auto"),
         "adapter": node("DV2LoadAdapter", adapter_name=setup.adapter),
-        "positive": node("CLIPTextEncode", clip=["base", 1], text=pair.clip.caption),
+        "positive": node("CLIPTextEncode", clip=["base", 1], text=case.caption),
         "negative": node("CLIPTextEncode", clip=["base", 1], text=""),
-        "empty": node("EmptyLatentImage", **size, batch_size=frames),
+        "empty": node("EmptyLatentImage", **size, batch_size=case.length),
     }
     model, positive, negative, masks = ["base", 0], ["positive", 0], ["negative", 0], {}
     if condition.boxes:
-        prompt["boxes"] = node("DV2BoxesToMask", boxes=boxes_json(pair), length=frames, **size)
+        prompt["boxes"] = node("DV2BoxesToMask", boxes=case.boxes_text, length=case.length, **size)
         masks = {"masks": ["boxes", 0]}
         prompt["motion"] = node(
             "DV2MotionEncoder",
@@ -84,7 +108,7 @@ def generate(pair: Pair, condition: Condition, setup: Setup) -> Prompt:
         )
         positive, negative = ["motion", 0], ["motion", 1]
     if condition.subject:
-        prompt["subject"] = node("DV2LoadSubject", image=SUBJECT_FILE.format(pair.number), **size)
+        prompt["subject"] = node("DV2LoadSubject", image=SUBJECT_FILE.format(case.number), **size)
         prompt["reference"] = node(
             "DV2ReferenceAttention",
             model=model,
@@ -104,7 +128,7 @@ def generate(pair: Pair, condition: Condition, setup: Setup) -> Prompt:
         positive=positive,
         negative=negative,
         latent_image=["empty", 0],
-        seed=noise_seed(setup, pair),
+        seed=noise_seed(setup, case),
         steps=setup.steps,
         cfg=setup.cfg,
         denoise=1.0,
@@ -115,11 +139,11 @@ def generate(pair: Pair, condition: Condition, setup: Setup) -> Prompt:
     return prompt
 
 
-def reconstruct(pair: Pair, setup: Setup) -> Prompt:
-    """The real clip through the stock VAE nodes; it must lie in the input folder (`write_inputs`)."""
+def reconstruct(case: Case, setup: Setup) -> Prompt:
+    """A pair's real clip through the stock VAE nodes; it must lie in the input folder (`write_inputs`)."""
     return {
         "vae": node("VAELoader", vae_name=setup.vae),
-        "real": node("LoadImage", image=REAL_FILE.format(pair.number)),
+        "real": node("LoadImage", image=REAL_FILE.format(case.number)),
         "encoded": node("VAEEncode", pixels=["real", 0], vae=["vae", 0]),
         "decoded": node("VAEDecode", samples=["encoded", 0], vae=["vae", 0]),
         SHOWN: node("PreviewImage", images=["decoded", 0]),
@@ -128,20 +152,3 @@ def reconstruct(pair: Pair, setup: Setup) -> Prompt:
 
 def node(class_type: str, **inputs: object) -> dict[str, object]:
     return {"class_type": class_type, "inputs": inputs}
-
-
-def boxes_json(pair: Pair) -> str:
-    """One [x1, y1, x2, y2] in pixels per frame."""
-    height, width = pair.clip.masks.shape[1:]
-    scale = (width, height, width, height)
-    return json.dumps([[round(float(v) * side) for v, side in zip(b, scale, strict=True)] for b in pair.boxes])
-
-
-def write_inputs(pair: Pair, input_dir: Path) -> None:
-    """Put the pair's subject (PNG with transparency) and its real clip (a page per frame) into the input folder."""
-    subject = Image.fromarray(to_bytes(pair.clip.subject[None])[0])
-    subject.putalpha(Image.fromarray(pair.clip.subject_alpha.byte().numpy() * 255))
-    subject.save(input_dir / SUBJECT_FILE.format(pair.number))
-    # TIFF, because its writer keeps equal frames: those of a clip that stands still.
-    first, *rest = (Image.fromarray(frame) for frame in pair.real)
-    first.save(input_dir / REAL_FILE.format(pair.number), save_all=True, append_images=rest)

@@ -1,7 +1,8 @@
-"""`python -m dv2_core evaluate`: the miniature's table of all conditions, generated through the pack's nodes.
+"""`python -m dv2_core evaluate`: the miniature's table of all conditions, or a benchmark, through the pack's nodes.
 
 Every clip is one prompt in a real ComfyUI and is kept in the output folder, so an interrupted evaluation goes on where
-it was, several processes may share the work, and another metric does not ask for another generation.
+it was, several processes may share the work, and another metric does not ask for another generation. Benchmarks go on
+in `benchmark_run`.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from .detector import DEFAULT_FILE, Detector
 from .engine import PACK, Comfy
 from .pairs import Pair, digest_of, draw_pairs, gallery_size
 from .probes import Agreement, probe, probes_of
-from .prompts import CONDITIONS, MAIN, Setup
+from .prompts import CONDITIONS, MAIN, Case, Setup
 from .report import REAL, write
 from .scores import Scores, score, shuffled
 from .sheet import random_sheet, sheet
@@ -40,20 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder of cut-out pictures (PNG or WebP with transparency) instead of an atlas, or the word "drawn": '
         "the twelve subjects that this package draws",
     )
+    subjects.add_argument(
+        "--benchmark",
+        metavar="NAME|FILE.toml",
+        help="subjects, box sequences, prompts and metrics of a TOML file, or an included one (mini, paper)",
+    )
     parser.add_argument("--comfyui", type=Path, required=True, help="folder of an unpacked ComfyUI")
     parser.add_argument("--out", type=Path, required=True, help="folder for clips, tables and contact sheets")
     parser.add_argument(
         "--pairs",
         type=int,
-        default=96,
-        help="held-out pairs: a multiple of 48, or of the number of subjects where there are fewer (default: 96)",
+        help="held-out pairs: a multiple of 48, or of the number of subjects where there are fewer (default: 96); of a "
+        "benchmark, its first so many videos (default: what it says)",
     )
     parser.add_argument(
         "--seeds",
         type=int,
         nargs="+",
-        default=[0],
-        help=f'sampling seeds: "{MAIN.name}" is generated with all of them, the rest with the first (default: 0)',
+        help=f'sampling seeds: "{MAIN.name}" is generated with all of them, the rest with the first (default: 0); of a '
+        "benchmark, all conditions with all of them (default: what it says)",
     )
     parser.add_argument(
         "--share",
@@ -69,38 +75,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that holds the dv2-mini-*.safetensors files, at any depth; what it lacks is taken from the pack",
     )
     parser.add_argument(
-        "--detector", type=Path, default=DEFAULT_FILE, help="detector weights (default: the shipped ones)"
+        "--detector", type=Path, help="detector weights (default: the shipped ones); a benchmark's file names its own"
     )
     parser.add_argument(
         "--conditions",
         nargs="+",
         choices=names,
-        default=names,
-        help="which to generate (default: all); the tables hold every condition whose clips are all there",
+        help=f'which to generate (default: all; of a benchmark "{MAIN.name}"); the tables hold every condition whose '
+        "clips are all there",
     )
     parser.add_argument("--steps", type=int, default=0, help="sampling steps (default: the adapter's own)")
     parser.add_argument("--cfg", type=float, default=0.0, help="guidance (default: the adapter's own)")
     parser.add_argument(
         "--lambda-m", type=float, default=-1.0, help="lambda_M at inference (default: the adapter's own)"
     )
+    parser.add_argument(
+        "--compare", type=Path, metavar="DIR", help="of a benchmark: also compare with the run in that --out, in pairs"
+    )
+    parser.add_argument(
+        "--vbench", action="store_true", help="of a benchmark: also write vbench/PROMPT-INDEX.mp4, as VBench reads it"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    seeds = list(dict.fromkeys(arguments.seeds))
-    if min(seeds) < 0:
-        raise ValueError(f"The sampling seeds are {seeds}; they must be 0 or larger.")
+    if arguments.benchmark is not None:
+        from .benchmark_run import run_benchmark
+
+        run_benchmark(arguments)
+        return
+    if arguments.compare is not None or arguments.vbench:
+        raise ValueError("--compare and --vbench are for benchmarks; add --benchmark, or leave them out.")
+    seeds = chosen_seeds(arguments.seeds or [0])
     setup = Setup(steps=arguments.steps, cfg=arguments.cfg, lambda_m=arguments.lambda_m)
     atlas = load_subjects(arguments.subjects)
-    pairs = draw_pairs(atlas, arguments.pairs)
-    files = {field: find_weights(arguments.weights, getattr(setup, field)) for field in MODEL_FOLDERS}
-    settings = {key: value for key, value in asdict(setup).items() if key != "seed"}
-    settings["sha256"] = {"subjects": digest_of(atlas), **{name: digest(path) for name, path in files.items()}}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    check_settings(arguments.out / "settings.json", settings)
+    pairs = draw_pairs(atlas, 96 if arguments.pairs is None else arguments.pairs)
+    detector_file = arguments.detector or DEFAULT_FILE
+    files, settings = prepare(arguments.out, arguments.weights, setup, {"subjects": digest_of(atlas)})
 
     every, clips = all_series(setup, seeds), arguments.out / "clips"
-    wanted = [s for s in every if s.condition is None or s.condition.name in arguments.conditions]
-    generate_missing(arguments.comfyui, files, wanted, clips, [pair for pair in pairs if arguments.share.has(pair)])
+    asked = arguments.conditions or [condition.name for condition in CONDITIONS]
+    wanted = [s for s in every if s.condition is None or s.condition.name in asked]
+    generate_missing(arguments.comfyui, files, wanted, clips, arguments.share.of(pairs))
     complete: list[Series] = []
     for series in every:
         absent = len(missing(clips / series.folder, pairs))
@@ -111,24 +126,42 @@ def main(arguments: argparse.Namespace) -> None:
                 f"{series.folder}: {absent} of {len(pairs)} clips are not there yet. When every process has made its "
                 "share, run the command again without --share to score them."
             )
-    detector = Detector.load(arguments.detector)
+    detector = Detector.load(detector_file)
     about = {
         "pairs": len(pairs),
         "gallery": min(gallery_size(atlas), len(pairs)),
         "seeds": seeds,
         **settings,
-        "detector": digest(arguments.detector),
+        "detector": digest(detector_file),
         "detector alone": detector.metadata.get("held_out"),
     }
     rows, probes = measure(pairs, complete, len(seeds), clips, detector, arguments.out)
     print(write(arguments.out, rows, probes, seeds, about))
 
 
+def chosen_seeds(seeds: Sequence[int]) -> list[int]:
+    """Each sampling seed once. Raises ValueError for a negative one."""
+    if min(seeds) < 0:
+        raise ValueError(f"The sampling seeds are {list(seeds)}; they must be 0 or larger.")
+    return list(dict.fromkeys(seeds))
+
+
+def prepare(out: Path, weights: Path, setup: Setup, inputs: dict[str, str]) -> tuple[dict[str, Path], dict[str, Any]]:
+    """The weights by their fields of `setup`, and the settings, which `out` then stands for.
+
+    inputs: SHA-256 of what the clips are made of. Raises ValueError for missing weights and for a folder of others."""
+    files = {field: find_weights(weights, getattr(setup, field)) for field in MODEL_FOLDERS}
+    settings = {key: value for key, value in asdict(setup).items() if key != "seed"}
+    settings["sha256"] = {**inputs, **{name: digest(path) for name, path in files.items()}}
+    check_settings(out / "settings.json", settings)
+    return files, settings
+
+
 def generate_missing(
-    comfyui: Path, files: dict[str, Path], wanted: Sequence[Series], clips: Path, pairs: Sequence[Pair]
+    comfyui: Path, files: dict[str, Path], wanted: Sequence[Series], clips: Path, cases: Sequence[Case]
 ) -> None:
     """Make the clips that are not there; ComfyUI is started only if there are any."""
-    work = [series for series in wanted if missing(clips / series.folder, pairs)]
+    work = [series for series in wanted if missing(clips / series.folder, cases)]
     if not work:
         return
     with tempfile.TemporaryDirectory(prefix="dv2-evaluate-") as base_dir:
@@ -139,7 +172,7 @@ def generate_missing(
             os.symlink(path, folder / path.name)
         comfy = Comfy(comfyui, Path(base_dir))
         for series in work:
-            render(comfy, clips / series.folder, pairs, series.prompt)
+            render(comfy, clips / series.folder, cases, series.prompt)
 
 
 def measure(
@@ -187,10 +220,11 @@ def digest(path: Path) -> str:
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Remember the settings of a folder's clips; refuse to mix clips of two settings in one folder."""
+    """Remember the settings of a folder's clips or scores; refuse to mix those of two settings in one folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and json.loads(path.read_text()) != settings:
         raise ValueError(
-            f"{path.parent} holds clips of other weights or settings (see {path.name}); "
+            f"{path.parent} holds results of other weights or settings (see {path.name}); "
             "choose another --out, or delete it."
         )
     write_whole(path, lambda file: file.write_text(json.dumps(settings, indent=1) + "\n"))

@@ -16,11 +16,9 @@ from dv2_core.evaluate.prompts import (
     SHOWN,
     SUBJECT_FILE,
     Setup,
-    boxes_json,
     generate,
     noise_seed,
     reconstruct,
-    write_inputs,
 )
 from dv2_core.evaluate.scores import columns, score, shuffled
 from dv2_core.world.atlas import Atlas
@@ -73,7 +71,7 @@ def test_frames_become_bytes_and_come_back_within_half_a_level(pairs):
 
 def test_the_boxes_in_a_prompt_make_exactly_the_masks_of_the_clip(pairs):
     for pair in pairs:
-        track = parse_boxes(boxes_json(pair), 8, 64, 64)
+        track = parse_boxes(pair.boxes_text, 8, 64, 64)
         assert torch.equal(rasterize(track, 64, 64), pair.clip.masks)
 
 
@@ -108,7 +106,7 @@ def test_every_link_of_the_prompts_leads_to_a_node(pairs):
 def test_the_input_files_hold_the_subject_with_transparency_and_all_frames_of_a_still_clip(atlas, tmp_path):
     moving = draw_pairs(atlas, 1)[0]
     pair = replace(moving, clip=replace(moving.clip, frames=moving.clip.frames[:1].expand(8, -1, -1, -1)))
-    write_inputs(pair, tmp_path)
+    pair.write_inputs(tmp_path)
     subject = np.asarray(Image.open(tmp_path / SUBJECT_FILE.format(pair.number)))
     assert np.array_equal(subject[..., 3] == 255, pair.clip.subject_alpha.numpy())
     assert np.array_equal(subject[..., :3], to_bytes(pair.clip.subject[None])[0])

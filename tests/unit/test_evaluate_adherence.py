@@ -115,11 +115,11 @@ def test_other_numbers_of_frames_and_a_request_for_nothing_are_refused():
 
 
 def test_the_overlay_is_enlarged_and_shows_both_boxes_in_two_colours():
-    shown = overlay(torch.zeros(3, 32, 64, 3), Adherence(REQUESTED, np.roll(REQUESTED, 1, 0), 64, 32))
+    shown = overlay(torch.zeros(3, 32, 64, 3), REQUESTED, np.roll(REQUESTED, 1, 0))
     assert shown.shape == (3, 256, 512, 3)
     colours = {tuple(round(float(v), 2) for v in pixel) for pixel in shown[0].reshape(-1, 3).unique(dim=0)}
     assert len(colours) == 3 and (1.0, 0.25, 0.2) in colours  # black, and two outlines
-    large = overlay(torch.zeros(1, 300, 400, 3), Adherence(REQUESTED[:1], REQUESTED[:1], 400, 300))
+    large = overlay(torch.zeros(1, 300, 400, 3), REQUESTED[:1], REQUESTED[:1])
     assert large.shape == (1, 300, 400, 3)
 
 
