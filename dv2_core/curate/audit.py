@@ -61,9 +61,10 @@ def write_page(album: Album, rejected: Mapping[str, Mapping[str, int]], tools: T
     entries = []
     for clip, reason in album.shown():
         told = tools.verdicts.get(clip.id, {})
+        size = f"{clip.width}x{clip.height}, {clip.fps:g} fps, frames {clip.span[0]} to {clip.span[1]}"
         entries.append({
             "id": clip.id, "caption": clip.caption, "word": clip.phrase, "scores": dict(clip.scores),
-            "size": f"{clip.width}x{clip.height}, {clip.fps:g} fps, frames {clip.span[0]} to {clip.span[1]}",
+            "size": size if clip.width else "",
             "group": reason.code if reason else ACCEPTED, "detail": reason.detail if reason else "",
             "judged": reason is None or reason.code in judged, "split": clip.frames is not None,
             "verdict": told.get("verdict", ""), "told": told.get("word", ""), "sheet": _sheet(clip, tools),

@@ -129,7 +129,7 @@ class CurateConfig:
     root: folder below which a list's videos lie; "" is the list's own. fps: of folders of pictures.
     skip: names of stages that are left out.
     side: longer side in pixels at which models see a frame; masks are made as large as the video again.
-    batch: clips that a model takes at once.
+    batch: clips that are taken through a stage together; the captioner sees them at once.
     shards: clips per WebDataset shard; 0 writes none. audit: clips per reason on the audit page.
     """
 

@@ -116,19 +116,26 @@ def curate(
 
 
 def keep_video(tools: Tools, clip: Clip) -> None:
-    """The clip's video below the manifest's root: a hard link where that is possible, else a copy."""
-    target = tools.made(clip)
-    if target.exists():
+    """The clip's video below the manifest's root: a hard link where that is possible, else a copy with its time of
+    change, by which another video of the same name is noticed."""
+    source, target = Path(clip.source).resolve(), tools.made(clip)
+    if source.is_dir():  # made of its pictures, where it is
         return
+    stamp = source.stat()
+    size = stamp.st_size if clip.member is None else clip.member[1]
+    if target.exists():
+        kept = target.stat()
+        if os.path.samestat(kept, stamp) or (kept.st_size, kept.st_mtime_ns) == (size, stamp.st_mtime_ns):
+            return
+        target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
     if clip.member is None:
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(Path(clip.source).resolve(), target)
+            os.link(source, target)
             return
         except OSError:  # another file system, or one without links
             pass
     video = tools.video(clip)
-    with tools.writing(target) as file:
-        source = video.open("rb") if isinstance(video, Path) else video
-        with source:
-            shutil.copyfileobj(source, file)
+    with tools.writing(target) as file, video.open("rb") if isinstance(video, Path) else video as data:
+        shutil.copyfileobj(data, file)
+    os.utime(target, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))

@@ -84,9 +84,8 @@ def probe(clip: Clip, tools: Tools) -> Result:
         files = picture_files(source)
         if not files:
             return Reason("empty", "the folder holds no pictures")
-        if not tools.made(clip).is_file():
-            with tools.writing(tools.made(clip)) as file:
-                encode(files, clip.fps or tools.config.fps, file)
+        with tools.writing(tools.made(clip)) as file:
+            encode(files, clip.fps or tools.config.fps, file)
     elif not source.is_file():
         return Reason("missing", "there is no such video")
     found = probe_video(tools.video(clip), tools.config.probe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -66,7 +66,7 @@ class Tools:
         return pictures(self.video(clip), clip, numbers or range(*clip.span), self.config.side)
 
     @contextmanager
-    def writing(self, path: Path):
+    def writing(self, path: Path) -> Iterator[BinaryIO]:
         """A binary file that takes ``path``'s place when all of it is written, or leaves no trace."""
         temporary = self.out / "tmp" / uuid.uuid4().hex
         temporary.parent.mkdir(parents=True, exist_ok=True)

@@ -41,8 +41,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"detector": str(root / "dino"), "segmenter": str(root / "sam2")}
 
 
-def same_boxes(row: Any, name: str) -> bool:
-    """Whether the row's boxes are exactly those of the drawn subject."""
+def same_masks(row: Any, name: str) -> bool:
+    """Whether the row's masks are exactly those of the drawn subject."""
     _, masks = draw_frames(name)
     return all(rle.decode(got).tolist() == mask.tolist() for got, mask in zip(row.mask_rle, masks, strict=True))
 
@@ -55,7 +55,7 @@ def test_given_masks_become_rows_with_their_tight_boxes_and_a_still_subject_is_r
     assert [row.video for row in rows] == [f"videos/{name}.mp4" for name in sorted(NAMES[:-1])]
     for row in rows:
         name = Path(row.video).stem
-        assert same_boxes(row, name) and row.caption == f"a {name} moving right"
+        assert same_masks(row, name) and row.caption == f"a {name} moving right"
         assert row.boxes[1] == tuple(x + 3 * (n % 2 == 0) for n, x in enumerate(row.boxes[0] or ()))
         assert (tmp_path / row.video).read_bytes() == (folder / f"{name}.mp4").read_bytes()
     assert reasons_of(tmp_path).keys() == {f"{NAMES[-1]}.mp4"}
@@ -135,10 +135,29 @@ def test_another_threshold_is_applied_without_detecting_or_tracking_again(
 def test_another_video_of_the_same_name_is_curated_anew(folder: Path, tmp_path: Path) -> None:
     videos = Path(shutil.copytree(folder, tmp_path / "videos"))
     run(videos, tmp_path / "out")
-    shutil.copy(videos / f"{NAMES[-1]}.mp4", videos / f"{NAMES[0]}.mp4")
-    for number in range(10):
-        shutil.copy(videos / f"{NAMES[-1]}.masks" / f"{number:05d}.png", videos / f"{NAMES[0]}.masks")
+    for name, other in ((NAMES[0], NAMES[-1]), (NAMES[1], NAMES[2])):
+        (videos / f"{name}.mp4").unlink()  # what is linked keeps its old content
+        shutil.copy(videos / f"{other}.mp4", videos / f"{name}.mp4")
+        shutil.rmtree(videos / f"{name}.masks")
+        shutil.copytree(videos / f"{other}.masks", videos / f"{name}.masks")
     assert run(videos, tmp_path / "out").rejected == {"motion": {"still": 2}}
+    row = next(row for row in rows_of(tmp_path / "out") if NAMES[1] in row.video)
+    assert same_masks(row, NAMES[2])
+    assert (tmp_path / "out" / row.video).read_bytes() == (videos / f"{NAMES[2]}.mp4").read_bytes()
+
+
+def test_where_links_are_impossible_videos_are_copied_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError
+
+    monkeypatch.setattr("os.link", refuse)
+    run(folder, tmp_path)
+    copies = {file.name: file.stat().st_ino for file in (tmp_path / "videos").iterdir()}
+    run(folder, tmp_path)
+    assert copies == {file.name: file.stat().st_ino for file in (tmp_path / "videos").iterdir()} and len(copies) == 4
+    assert all((folder / name).read_bytes() == (tmp_path / "videos" / name).read_bytes() for name in copies)
 
 
 def test_verdicts_overrule_filters_reject_clips_and_change_words(folder: Path, tmp_path: Path) -> None:

@@ -99,8 +99,12 @@ def _categories(file: Path) -> dict[str, dict[str, str]]:
     """{video: {subject: category}} of YouTube-VOS's meta.json."""
     if not file.is_file():
         return {}
-    videos = json.loads(read_text(file)).get("videos", {})
-    return {
-        name: {str(number): str(entry.get("category", "")) for number, entry in video.get("objects", {}).items()}
-        for name, video in videos.items()
-    }
+    try:
+        return {
+            name: {str(number): str(entry.get("category", "")) for number, entry in video.get("objects", {}).items()}
+            for name, video in json.loads(read_text(file))["videos"].items()
+        }
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{file.name} is not as YouTube-VOS writes it ({error}); get it again, or remove it."
+        ) from error

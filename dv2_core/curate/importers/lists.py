@@ -75,8 +75,7 @@ def read_videobooth(source: Path, config: CurateConfig) -> Iterator[Clip]:
             folder = table.with_suffix("") / Path(clip.source).stem
             if not (folder / "mask.json").is_file():
                 continue
-            entries = json.loads((folder / "mask.json").read_text(encoding="utf-8"))
-            for entry in entries:
+            for entry in json.loads((folder / "mask.json").read_text(encoding="utf-8")):
                 if "box" in entry:
                     yield _located(clip, folder, entry)
 
