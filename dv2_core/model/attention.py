@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layout import CHUNK_ROWS, add, in_chunks
+
 AttentionFunction = Callable[..., Tensor]
 """``attention(q, k, v, heads, transformer_options=...)`` on [B, N, heads * d]; ComfyUI's ``optimized_attention``."""
 
@@ -61,7 +63,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, gate = self.proj(x).chunk(2, dim=-1)
-        return x * F.gelu(gate)
+        return F.gelu(gate).mul_(x)
 
 
 class FeedForward(nn.Module):
@@ -74,7 +76,13 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        if not in_chunks(x):
+            return self.net(x)
+        rows = x.flatten(0, -2)
+        out = torch.empty_like(rows)
+        for part, target in zip(rows.split(CHUNK_ROWS), out.split(CHUNK_ROWS), strict=True):
+            target.copy_(self.net(part))
+        return out.view(x.shape)
 
 
 class TransformerBlock(nn.Module):
@@ -106,7 +114,7 @@ class TransformerBlock(nn.Module):
             x = patch(x, extra)
         extra["dv2_hidden_states"] = x
         x = x + self._attend("attn2", self.attn2, self.norm2(x), context, options, extra)
-        return x + self.ff(self.norm3(x))
+        return add(self.ff(self.norm3(x)), x)
 
     def _attend(self, name: str, layer: Attention, n: Tensor, context: Tensor | None, options: dict[str, Any],
                 extra: dict[str, Any]) -> Tensor:  # fmt: skip

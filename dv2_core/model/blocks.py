@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import AttentionFunction, TransformerBlock, attention_override
+from .layout import CHUNK_ROWS, NormalisedSiLU, add, by_video, in_chunks, pointwise_conv, temporal_conv
 
 
 class TemporalConvBlock(nn.Module):
@@ -18,22 +18,22 @@ class TemporalConvBlock(nn.Module):
         super().__init__()
 
         def conv() -> nn.Module:
-            return operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
+            return temporal_conv(operations)(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
 
         def norm() -> nn.Module:
             return operations.GroupNorm(32, channels, eps=1e-5, **factory)
 
-        self.conv1 = nn.Sequential(norm(), nn.SiLU(), conv())
-        self.conv2 = nn.Sequential(norm(), nn.SiLU(), nn.Dropout(0.0), conv())
-        self.conv3 = nn.Sequential(norm(), nn.SiLU(), nn.Dropout(0.0), conv())
-        self.conv4 = nn.Sequential(norm(), nn.SiLU(), nn.Dropout(0.0), conv())
+        self.conv1 = nn.Sequential(norm(), NormalisedSiLU(), conv())
+        self.conv2 = nn.Sequential(norm(), NormalisedSiLU(), nn.Dropout(0.0), conv())
+        self.conv3 = nn.Sequential(norm(), NormalisedSiLU(), nn.Dropout(0.0), conv())
+        self.conv4 = nn.Sequential(norm(), NormalisedSiLU(), nn.Dropout(0.0), conv())
 
     def forward(self, x: Tensor, num_video_frames: int) -> Tensor:
         """x [B * F, C, H, W] -> the same shape."""
-        h = video = rearrange(x, "(b f) c h w -> b c f h w", f=num_video_frames)
+        h = video = by_video(x, num_video_frames)  # [B, C, F, H, W]
         for stage in (self.conv1, self.conv2, self.conv3, self.conv4):
             h = stage(h)
-        return rearrange(video + h, "b c f h w -> (b f) c h w")
+        return add(h, video).transpose(1, 2).flatten(0, 1)
 
 
 class ResBlock(nn.Module):
@@ -44,13 +44,13 @@ class ResBlock(nn.Module):
         super().__init__()
         self.in_layers = nn.Sequential(
             operations.GroupNorm(32, channels, eps=1e-5, **factory),
-            nn.SiLU(),
+            NormalisedSiLU(),
             operations.Conv2d(channels, out_channels, 3, padding=1, **factory),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), operations.Linear(emb_channels, out_channels, **factory))
         self.out_layers = nn.Sequential(
             operations.GroupNorm(32, out_channels, eps=1e-5, **factory),
-            nn.SiLU(),
+            NormalisedSiLU(),
             nn.Dropout(0.0),
             operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory),
         )
@@ -61,8 +61,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor, num_video_frames: int = 1) -> Tensor:
         """x [B * F, C, H, W], emb [B * F, E] -> [B * F, C_out, H, W]."""
-        h = self.in_layers(x) + self.emb_layers(emb)[:, :, None, None]
-        h = self.skip_connection(x) + self.out_layers(h)
+        h = add(self.in_layers(x), self.emb_layers(emb)[:, :, None, None])
+        h = add(self.out_layers(h), self.skip_connection(x))
         return h if self.temopral_conv is None else self.temopral_conv(h, num_video_frames)
 
 
@@ -84,10 +84,10 @@ class SpatialTransformer(nn.Module):
         """x [B * F, C, H, W], context [B, L, D] -> [B * F, C, H, W]."""
         options["activations_shape"] = list(x.shape)
         options["block_index"] = 0
-        h = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
+        h = self.proj_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))  # [B * F, H * W, C]
         h = self.proj_out(self.transformer_blocks[0](h, context, options))
         options["transformer_index"] = options.get("transformer_index", 0) + 1
-        return x + rearrange(h, "n (h w) c -> n c h w", h=x.shape[2])
+        return add(h.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2), x)
 
 
 class TemporalTransformer(nn.Module):
@@ -101,21 +101,27 @@ class TemporalTransformer(nn.Module):
         super().__init__()
         inner = heads * head_dim
         self.norm = operations.GroupNorm(32, channels, eps=1e-6, **factory)
-        self.proj_in = operations.Conv1d(channels, inner, 1, **factory)
+        conv = pointwise_conv(operations)
+        self.proj_in = conv(channels, inner, 1, **factory)
         block = TransformerBlock(inner, inner, heads, head_dim, attention, operations, **factory)
         self.transformer_blocks = nn.ModuleList([block])
-        self.proj_out = operations.Conv1d(inner, channels, 1, **factory)
+        self.proj_out = conv(inner, channels, 1, **factory)
 
     def forward(self, x: Tensor, num_video_frames: int, options: dict[str, Any]) -> Tensor:
         """x [B * F, C, H, W] -> the same shape."""
-        f, height = num_video_frames, x.shape[2]
-        h = self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=f))  # statistics across frames
-        h = self.proj_in(h.flatten(2))  # a kernel-1 convolution does not care in which order the positions lie
-        h = rearrange(h, "b c (f hw) -> (b hw) f c", f=f)
+        h = self.norm(by_video(x, num_video_frames))  # statistics across frames
+        h = self.proj_in(h.permute(0, 2, 3, 4, 1).flatten(2, 3))  # [B, F, H * W, inner]
         # Spatial patches must not see these tokens; an attention override may.
-        h = self.transformer_blocks[0](h, None, attention_override(options))
-        h = self.proj_out(rearrange(h, "(b hw) f c -> b c (f hw)", b=x.shape[0] // f))
-        return x + rearrange(h, "b c (f h w) -> (b f) c h w", f=f, h=height)
+        block, own = self.transformer_blocks[0], attention_override(options)
+        if in_chunks(h):
+            for video in h:
+                for part in video.split(max(1, CHUNK_ROWS // num_video_frames), dim=1):  # [F, positions, inner]
+                    part.copy_(block(part.transpose(0, 1).contiguous(), None, own).transpose(0, 1))
+        else:
+            tokens = block(h.transpose(1, 2).flatten(0, 1), None, own)  # [B * H * W, F, inner]
+            h = tokens.unflatten(0, (-1, h.shape[2])).transpose(1, 2)
+        h = self.proj_out(h)
+        return add(h.flatten(0, 1).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2), x)
 
 
 class Downsample(nn.Module):

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import AttentionFunction
 from .blocks import Downsample, ResBlock, SpatialTransformer, TemporalTransformer, Upsample
 from .config import UNet3DConfig
+from .layout import lay_out
 
 
 class Layers:
@@ -97,6 +98,7 @@ def run_block(block: nn.Module, h: Tensor, emb: Tensor, context: Tensor, num_vid
 
 def _run_layers(block: nn.Module, h: Tensor, emb: Tensor, context: Tensor, num_video_frames: int,
                 options: dict[str, Any], size: tuple[int, int] | None) -> Tensor:  # fmt: skip
+    h = lay_out(h)
     for layer in block if isinstance(block, nn.ModuleList) else (block,):
         if isinstance(layer, ResBlock):
             h = layer(h, emb, num_video_frames)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .attention import Attention, AttentionFunction, attention_override, sdpa_attention, timestep_embedding
 from .config import UNet3DConfig
 from .encoder import Layers, run_block
+from .layout import add
 from .unet3d import UNet3D, zero_
 
 
@@ -119,7 +120,7 @@ class ControlNet(nn.Module):
             return run_block(block, h, emb, context, 1, attention_override(transformer_options))
 
         residuals: list[Tensor] = []
-        h = run(self.input_blocks[0], x) + hint.to(x.dtype)
+        h = add(run(self.input_blocks[0], x), hint.to(x.dtype))
         for n, zero_conv in enumerate(self.zero_convs):
             h = run(self.input_blocks[n], h) if n else h
             residuals.append(zero_conv[0](h))  # type: ignore[index]

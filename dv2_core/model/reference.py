@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .attention import AttentionFunction, sdpa_attention
 from .config import UNet3DConfig
+from .layout import add
 from .position import CHANNELS, places, subject_frame
 from .unet3d import UNet3D, zero_
 
@@ -196,7 +197,7 @@ class ReferencePatch:
         where = reference.places_at(height, width)
         residual = reference.attentions.residual(site, z, reference.keys_values, where, extra_options)
         weight = reference.weight_at(height, width)
-        return z + (residual if weight is None else weight.to(residual.dtype) * residual)
+        return add(residual if weight is None else residual.mul_(weight.to(residual.dtype)), z)
 
 
 def reference_patches() -> dict[str, list[Any]]:

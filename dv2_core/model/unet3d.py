@@ -11,6 +11,7 @@ from .attention import AttentionFunction, sdpa_attention, timestep_embedding
 from .blocks import ResBlock, SpatialTransformer, TemporalTransformer, Upsample
 from .config import UNet3DConfig
 from .encoder import Layers, run_block
+from .layout import NormalisedSiLU
 
 
 class UNet3D(nn.Module):
@@ -43,7 +44,7 @@ class UNet3D(nn.Module):
                 self.output_blocks.append(block)
         self.out = nn.Sequential(
             operations.GroupNorm(32, channels, eps=1e-5, **factory),
-            nn.SiLU(),
+            NormalisedSiLU(),
             operations.Conv2d(channels, config.out_channels, 3, padding=1, **factory),
         )
 
@@ -115,7 +116,7 @@ class UNet3D(nn.Module):
             for patch in patches.get("output_block_patch", ()):
                 h, skip = patch(h, skip, options)
             h = run(block, torch.cat([h, skip], dim=1), tuple(skips[-1].shape[2:]) if skips else None)
-        return self.out(h.to(x.dtype))
+        return self.out(h.to(x.dtype)).contiguous()  # whatever the layout inside: samplers may view it
 
 
 def _add_control(h: Tensor, control: dict[str, list[Tensor | None]] | None, name: str) -> Tensor:
