@@ -106,7 +106,9 @@ class PictureModel(LocalModel):
         """[N, 3, S, S] -> [N, D]"""
         raise NotImplementedError
 
-    def pictures(self, pictures: Sequence[Array], batch: int = BATCH, progress: Progress | None = None) -> Array:
+    def pictures(
+        self, pictures: Sequence[Array] | Array, batch: int = BATCH, progress: Progress | None = None
+    ) -> Array:
         """Embeddings float32 [N, D], not normalised, of N pictures uint8 [h, w, 3] of any sizes; [0, 0] of none."""
         found = []
         with self.running() as device:
