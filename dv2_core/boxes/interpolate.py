@@ -89,9 +89,9 @@ def along_trajectory(first: Sequence[float], points: Sequence[Sequence[float]], 
                 "width and height here: divide pixels by the canvas size."
             )
     factors = _check_scale(scale)
+    shares = _check_times(times, len(places))
     start = centre(box)
-    if len(times) > 0:
-        shares = _check_times(times, len(places))
+    if shares:
         path = [(0.0, *start)] + [(u, x, y) for u, (x, y) in zip(shares[1:], places[1:], strict=True)]
     else:
         path = _by_distance([start, *places], aspect)
@@ -99,7 +99,7 @@ def along_trajectory(first: Sequence[float], points: Sequence[Sequence[float]], 
             curve, pairs = catmull_rom(path), zip(path, path[1:], strict=False)
             bent = [curve(a[0] + (b[0] - a[0]) * i / PIECES) for a, b in pairs for i in range(PIECES)]
             path = _by_distance([*bent, path[-1][1:]], aspect)
-    smooth = interpolation == "smooth" and len(times) > 0
+    smooth = interpolation == "smooth" and shares
     at = catmull_rom(path) if smooth else polyline(path)
     size = polyline([(i / max(len(factors) - 1, 1), factor, 0.0) for i, factor in enumerate(factors)])
     boxes: list[Box] = []
@@ -153,9 +153,11 @@ def _by_distance(places: Sequence[Point], aspect: float) -> list[TimedPoint]:
 
 
 def _check_times(times: Sequence[float], count: int) -> list[float]:
-    """Shares of the whole time, 0 to 1."""
-    numbers = not isinstance(times, str) and all(map(is_number, times)) and all(map(math.isfinite, times))
-    if not numbers or len(times) != count or count < 2:
+    """Shares of the whole time, 0 to 1; none for no times."""
+    several = isinstance(times, Sequence) and not isinstance(times, str)
+    if several and not times:
+        return []
+    if not several or not all(is_number(t) and math.isfinite(t) for t in times) or len(times) != count or count < 2:
         raise ValueError(
             f"The times are {show(times)} for {count} points of the trajectory; give one finite number per point, for "
             "at least two points, or no times for constant speed."

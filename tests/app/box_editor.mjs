@@ -130,6 +130,7 @@ async function use(page) {
     || window.dv2Events.some(([kind]) => kind.startsWith("execution_")));
   report.events = await page.evaluate(() => window.dv2Events);
   report.refused = await page.evaluate(() => app.lastNodeErrors ?? {});
+  report.seen.backgroundAfterRun = await page.waitForFunction(green).then(() => true, () => false);
   await show("4-run");
   // Put into a subgraph, the editor still sends what is drawn.
   report.seen.inSubgraph = await page.evaluate(async () => {

@@ -118,7 +118,7 @@ def test_a_path_drawn_by_hand_a_second_subject_and_a_copied_box_arrive_in_the_do
 
 def test_a_loaders_picture_shows_without_a_run_and_boxes_survive_collapse_copy_reload_and_subgraphs(visit):
     seen, documents = visit.report["seen"], visit.report["documents"]
-    assert seen["background"]
+    assert seen["background"] and seen["backgroundAfterRun"]
     assert len(visit.tracks("pasted")) == 2
     assert seen["copied"] == documents["expanded"] == documents["reloaded"] == documents["pasted"]
     assert seen["stageAfterReload"] == 1

@@ -62,6 +62,17 @@ def test_half_a_pixel_outside_is_rounding_and_is_cut_off():
     assert parse_boxes('{"first": [0, 0, 17, 16], "trajectory": [[56, 8]]}', F, W, H).boxes[3][2] == 1.0
 
 
+def test_a_trajectory_may_say_when_how_large_and_how_smooth():
+    path = '{"first": [0, 8, 8, 16], "trajectory": [[4, 12], [12, 12], [44, 12]], '
+    timed = parse_boxes(path + '"times": [0, 3, 4], "scale": [1, 2]}', 5, W, H)
+    assert [round((b[0] + b[2]) / 2 * W, 6) for b in timed.boxes] == [4, 6.666667, 9.333333, 12, 44]
+    assert [round((b[2] - b[0]) * W, 6) for b in timed.boxes] == [8, 10, 12, 14, 16]
+    corner = '{"first": [0, 0, 8, 8], "trajectory": [[4, 4], [32, 28], [60, 4]]'
+    straight, smooth = (parse_boxes(corner + end, 9, W, H) for end in ("}", ', "interpolation": "smooth"}'))
+    assert straight.boxes[8] == smooth.boxes[8] and straight.boxes[2] != smooth.boxes[2]
+    assert parse_boxes(corner + ', "times": [], "scale": [1]}', 9, W, H) == straight
+
+
 def test_a_trajectory_has_constant_speed_in_pixels_on_a_wide_canvas():
     track = parse_boxes('{"first": [0, 0, 8, 8], "trajectory": [[4, 28], [52, 28]]}', 10, W, H)  # 24 down, 48 right
     assert track.boxes[3] == pytest.approx((0, 24 / 32, 8 / 64, 1.0))
@@ -163,6 +174,15 @@ MALFORMED: list[tuple[str, list[str]]] = [
     ('{"first": [0,0,8,8], "trajectory": [[4,4],[8]]}', ["point 1", "[8]", "[x, y]"]),
     ('{"first": [0,0,8,8], "trajectory": [[4,4],["8",4]]}', ["point 1", "'8'", "[x, y]"]),
     ('{"first": [0,0,8,8], "trajectory": [[4,4],[70,4]]}', ["Point 1", "[70, 4]", "64x32"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4],[9,4]], "times": 3}', ["times are 3", "2 points"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4],[9,4]], "times": null}', ["times are None"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4],[9,4]], "times": [0]}', ["times are [0]", "2 points"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4],[9,4]], "times": [1,1]}', ["from 1 to 1", "ascend"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4],[9,4]], "times": [0,"1"]}', ["times are [0, '1']"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4]], "scale": 2}', ["scale is 2"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4]], "scale": [2]}', ["must start with 1"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4]], "interpolation": "curve"}', ["'curve'", "linear, smooth"]),
+    ('{"first": [0,0,8,8], "trajectory": [[8,4]], "speed": 2}', ["keys", "'speed'"]),
     ('{"first": [0,0,8,8], "trajectory": [[62,4]]}', ["frame 3", "[58, 0, 66, 8]", "half a box"]),
     ('{"first": [0,0,8,8], "trajectory": [[4,4]], "speed": 2}', ["'speed'", "Accepted"]),
     # one box per frame

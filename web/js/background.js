@@ -12,16 +12,17 @@ export class Background {
   #picture = null;
   #video = null;
   #frames = [];
+  #awaited = null; // frames on their way: what is shown stays until they are there
 
   /** `redraw()` is called when a picture has arrived. */
   constructor(redraw) {
     this.redraw = redraw;
   }
 
-  /** The file of the connected loader, { name, url } or null. The same file again changes nothing. */
+  /** The file of the connected loader, { name, url }, or null: no background. The same file again changes nothing. */
   setFile(file) {
     const key = file?.url ?? "";
-    if (key === this.#key) return;
+    if (key === this.#key && (file || !this.#frames.length)) return;
     this.#clear();
     this.#key = key;
     if (file && VIDEO.test(file.name)) this.#loadVideo(file.url);
@@ -29,18 +30,17 @@ export class Background {
     this.redraw();
   }
 
-  /** What the node saw when it ran: [{ url, frame }], frames ascending. Shown until another file is chosen. */
+  /** What the node saw when it ran: [{ url, frame }], frames ascending. Shown until another file is chosen, or none. */
   setFrames(frames) {
-    const key = this.#key;
-    this.#clear();
-    this.#key = key;
-    this.#frames = frames.map(({ url, frame }) => ({ frame, picture: this.#load(url) }));
-  }
-
-  /** No background any more. */
-  clear() {
-    this.#clear();
-    this.redraw();
+    const awaited = frames.map(({ url, frame }) => ({ frame, picture: this.#load(url) }));
+    this.#awaited = awaited;
+    Promise.allSettled(awaited.map(({ picture }) => picture.decode())).then(() => {
+      if (this.#awaited !== awaited) return; // another run or another file came in between
+      const key = this.#key;
+      this.#clear();
+      [this.#key, this.#frames] = [key, awaited];
+      this.redraw();
+    });
   }
 
   /** What to draw for a frame of `length`, or null while there is nothing. */
@@ -55,7 +55,7 @@ export class Background {
 
   #clear() {
     if (this.#video) this.#video.removeAttribute("src");
-    [this.#key, this.#picture, this.#video, this.#frames] = ["", null, null, []];
+    [this.#key, this.#picture, this.#video, this.#frames, this.#awaited] = ["", null, null, [], null];
   }
 
   #load(url) {

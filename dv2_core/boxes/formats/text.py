@@ -17,6 +17,9 @@ from ..track import Box, BoxTrack, check_canvas, check_length, clip, is_number, 
 from . import bounding_box, document
 from .common import DICT_KEYS, SLACK, Sightings, check_frames, check_plain, on_canvas, read_box, scaled
 
+#: Keys of a trajectory, and those it may have beside them: see `along_trajectory`.
+TRAJECTORY, MANNER = {"first", "trajectory"}, {"times", "scale", "interpolation"}
+
 FORMS = (
     '{"first": BOX, "last": BOX}, [{"frame": 0, "box": BOX}, ...], {"first": BOX, "trajectory": [[x, y], ...]}, '
     "or one BOX per frame, where BOX is [x1, y1, x2, y2] in pixels"
@@ -29,7 +32,8 @@ def parse_boxes(text: str, length: int, width: int, height: int) -> BoxTrack:
     Accepted forms:
       {"first": BOX, "last": BOX}                        first and last frame, linear between
       [{"frame": 0, "box": BOX}, ...]                    keyframes; also as {"keyframes": [...]}
-      {"first": BOX, "trajectory": [[x, y], ...]}        first box, then its centre along these pixels, constant speed
+      {"first": BOX, "trajectory": [[x, y], ...]}        first box, then its centre along these pixels, constant speed;
+                                                         "times", "scale" and "interpolation" as `along_trajectory`
       [BOX, BOX, ...]                                    exactly `length` boxes
       [[BOX], [], ...]                                   the core's frames x boxes; [] hides the subject in that frame
       {"x": .., "y": .., "width": .., "height": ..}      the core's single box: the same in every frame
@@ -98,8 +102,8 @@ def _parse_dict(value: dict[str, Any], length: int, width: int, height: int) -> 
         return from_first_and_last(first, last, length)
     if keys == {"keyframes"}:
         return _parse_keyframes(value["keyframes"], length, width, height)
-    if keys == {"first", "trajectory"}:
-        return _parse_trajectory(value["first"], value["trajectory"], length, width, height)
+    if TRAJECTORY <= keys <= TRAJECTORY | MANNER:
+        return _parse_trajectory(value, length, width, height)
     if keys >= set(DICT_KEYS):
         return bounding_box.from_bounding_boxes(value, width, height, length)
     _refuse(f"The box object has the keys {show(sorted(keys))}, which is none of the known combinations.")
@@ -120,7 +124,8 @@ def _parse_keyframes(items: Any, length: int, width: int, height: int) -> BoxTra
     return from_keyframes(found, length)
 
 
-def _parse_trajectory(first: Any, points: Any, length: int, width: int, height: int) -> BoxTrack:
+def _parse_trajectory(value: dict[str, Any], length: int, width: int, height: int) -> BoxTrack:
+    first, points = value["first"], value["trajectory"]
     start = read_box(first, "the first frame", width, height)
     if not isinstance(points, list) or not points:
         raise ValueError(f"The trajectory is {show(points)}; give a list of at least one point [x, y] in pixels.")
@@ -130,7 +135,8 @@ def _parse_trajectory(first: Any, points: Any, length: int, width: int, height: 
         if not (-SLACK <= x <= width + SLACK and -SLACK <= y <= height + SLACK):
             raise ValueError(f"Point {i} of the trajectory, {show(point)}, lies outside the {width}x{height} canvas.")
         path.append((x / width, y / height))
-    boxes = along_trajectory(start, path, length, aspect=width / height)
+    manner = {key: value[key] for key in MANNER if key in value}
+    boxes = along_trajectory(start, path, length, aspect=width / height, **manner)
     for t, (x1, y1, x2, y2) in enumerate(boxes):
         pixels = [x1 * width, y1 * height, x2 * width, y2 * height]
         if not on_canvas(pixels, width, height):
