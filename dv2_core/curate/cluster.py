@@ -8,9 +8,9 @@ killed worker had finished is not done again: Ray gives its clips to another one
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from .clip import Clip, changed
 from .config import CurateConfig
 from .importers import read_source
 from .run import advanced_parts, chosen_stages
-from .stages import Stage
 from .state import Store, Tally, advance
 from .tools import Tools
 from .video import windows
@@ -27,40 +26,39 @@ from .video import windows
 WAVE = 50_000
 
 Batch = dict[str, list[str]]
+Verdicts = Mapping[str, Mapping[str, str]]
 
 
-class Worker:
-    """What the operators share: an actor that keeps its models between batches."""
+def split_videos(
+    batch: Mapping[str, Sequence[str]], config: CurateConfig, out: Path, verdicts: Verdicts, folder: Path
+) -> Batch:
+    """Probes and splits videos: rows of videos -> rows of clips. A rejected video goes no further.
 
-    def __init__(self, config: CurateConfig, out: Path, verdicts: Mapping[str, Mapping[str, str]]) -> None:
-        self.store = Store(Tools(config, out, verdicts))
-
-
-class VideoWorker(Worker):
-    """Probes and splits videos: rows of videos -> rows of clips. A rejected video goes no further."""
-
-    def __call__(self, batch: Mapping[str, Sequence[str]]) -> Batch:
-        tallies: dict[str, Tally] = {}
-        works = advanced_parts([unpacked(text) for text in batch["clip"]], self.store, tallies)
-        going = [work for work in works if work.reason is None]
-        return rows([work.clip for work in going], [work.key for work in going], tallies)
+    folder: that paths of the settings are relative to.
+    """
+    os.chdir(folder)
+    tallies: dict[str, Tally] = {}
+    videos = [unpacked(text) for text in batch["clip"]]
+    works = advanced_parts(videos, Store(Tools(config, out, verdicts)), tallies)
+    going = [work for work in works if work.reason is None]
+    return rows([work.clip for work in going], [work.key for work in going], tallies)
 
 
-class ClipWorker(Worker):
-    """Takes clips through the first ``count`` stages; those that an operator before it has run are only looked up."""
+class ClipWorker:
+    """Takes clips through their stages; an actor, which keeps its models between batches."""
 
-    def __init__(self, config: CurateConfig, out: Path, verdicts: Mapping[str, Mapping[str, str]], count: int) -> None:
-        super().__init__(config, out, verdicts)
-        self.stages = chosen_stages(config)[1][:count]
+    def __init__(self, config: CurateConfig, out: Path, verdicts: Verdicts, folder: Path) -> None:
+        os.chdir(folder)
+        self.store, self.stages = Store(Tools(config, out, verdicts)), chosen_stages(config)[1]
 
     def __call__(self, batch: Mapping[str, Sequence[str]]) -> Batch:
         tallies: dict[str, Tally] = {}
         for text in batch["tallies"]:
             added(tallies, json.loads(text))
-        clips = [unpacked(text) for text in batch["clip"]]
-        works = [self.store.resume(clip, key) for clip, key in zip(clips, batch["key"], strict=True)]
+        clips, keys = [unpacked(text) for text in batch["clip"]], list(batch["key"])
+        works = [self.store.resume(clip, key) for clip, key in zip(clips, keys, strict=True)]
         advance(works, self.stages, self.store, tallies)
-        return rows(clips, list(batch["key"]), tallies)
+        return rows(clips, keys, tallies)
 
 
 def rows(clips: Sequence[Clip], keys: Sequence[str], tallies: Mapping[str, Tally]) -> Batch:
@@ -88,16 +86,7 @@ def added(tallies: dict[str, Tally], more: Mapping[str, Mapping[str, float]]) ->
         tally.seconds += one["seconds"]
 
 
-def groups(stages: Sequence[Stage]) -> list[tuple[int, bool]]:
-    """(stages up to the end of the group, whether it runs models): one operator for neighbours of the same kind."""
-    ends, end = [], 0
-    for gpu, group in groupby(stages, lambda stage: stage.gpu):
-        end += len(list(group))
-        ends.append((end, gpu))
-    return ends
-
-
-def fill(config: CurateConfig, out: Path, verdicts: Mapping[str, Mapping[str, str]], address: str) -> dict[str, Tally]:
+def fill(config: CurateConfig, out: Path, verdicts: Verdicts, address: str) -> dict[str, Tally]:
     """Run the stages on Ray; what they made is in the state of ``out``. Returns what each stage did, over all workers.
 
     address: of a cluster; "" starts Ray on this machine for as long as this lasts.
@@ -108,20 +97,20 @@ def fill(config: CurateConfig, out: Path, verdicts: Mapping[str, Mapping[str, st
         import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("--ray needs Ray Data; install it with pip install 'ray[data]'.") from error
-    ray.init(address=address or None, include_dashboard=False, log_to_driver=False)
+    # Two at least: one for the videos, one for the clips.
+    cores = None if address else max(2, os.cpu_count() or 1)
+    ray.init(address=address or None, num_cpus=cores, include_dashboard=False, log_to_driver=False)
     tallies: dict[str, Tally] = {}
     try:
         gpus, cores = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-        common = (config, out.resolve(), dict(verdicts))
+        common = {"config": config, "out": out, "verdicts": dict(verdicts), "folder": Path.cwd()}
+        batches = {"batch_size": config.batch, "batch_format": "numpy"}
+        held = {"num_gpus": 1} if gpus else {"num_cpus": 1}  # by each worker for as long as it lives
+        workers = ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or max(1, cores - 1))
         for wave in windows(read_source(config), WAVE):
             data = ray.data.from_items([{"clip": json.dumps(packed(clip))} for clip in wave])
-            options = {"batch_size": config.batch, "batch_format": "numpy"}
-            on_cpu = {**options, "num_cpus": 1, "concurrency": (1, max(1, cores))}
-            on_gpu = {**options, "num_cpus": 1, "num_gpus": 1, "concurrency": (1, gpus)} if gpus else on_cpu
-            data = data.map_batches(VideoWorker, fn_constructor_args=common, **on_cpu)
-            for count, gpu in groups(chosen_stages(config)[1]):
-                used = on_gpu if gpu else on_cpu
-                data = data.map_batches(ClipWorker, fn_constructor_args=(*common, count), **used)
+            data = data.map_batches(split_videos, fn_kwargs=common, **batches)
+            data = data.map_batches(ClipWorker, fn_constructor_kwargs=common, compute=workers, **held, **batches)
             for row in data.iter_rows():
                 added(tallies, json.loads(row["tallies"]))
     finally:

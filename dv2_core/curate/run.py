@@ -63,7 +63,7 @@ def advanced_parts(videos: list[Clip], store: Store, tallies: dict[str, Tally]) 
     works: list[Work] = []
     for video in found:
         clips = parts(video.clip) if video.reason is None else []
-        works += [store.resume(clip, digest(video.key, clip)) for clip in clips] or [video]
+        works += [store.resume(clip, digest(video.key, clip.id, clip.start)) for clip in clips] or [video]
     return works
 
 

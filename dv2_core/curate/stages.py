@@ -44,14 +44,13 @@ class Stage:
 
     run: clips -> their results, in order, as they come. reads: the settings that it depends on, beside the clip.
     judges: it decides and changes nothing but the scores, so that nothing after it depends on it, and a person may
-    overrule it. gpu: it runs a model. asks: what of a person's verdict it looks at, if anything.
+    overrule it. asks: what of a person's verdict it looks at, if anything.
     """
 
     name: str
     run: Callable[[Sequence[Clip], Tools], Iterator[Result]]
     reads: Callable[[CurateConfig], Any]
     judges: bool = False
-    gpu: bool = False
     asks: str = ""
 
 
@@ -298,15 +297,15 @@ VIDEO_STAGES = (
 CLIP_STAGES = (
     Stage("verdict", each(verdict), _nothing, judges=True, asks="verdict"),
     Stage("given", each(given), _nothing),
-    Stage("caption", caption, lambda c: _looks(c, c.caption, c.models.captioner), gpu=True),
+    Stage("caption", caption, lambda c: _looks(c, c.caption, c.models.captioner)),
     Stage("subject", each(subject), lambda c: [c.subject, c.models.language], asks="word"),
     Stage("blur", each(blur), lambda c: [c.side, c.quality.sharpness], judges=True),
     Stage("cut", each(cut), lambda c: c.split.cut, judges=True),
-    Stage("detect", each(detect), lambda c: _looks(c, c.detect, c.models.detector), gpu=True),
+    Stage("detect", each(detect), lambda c: _looks(c, c.detect, c.models.detector)),
     Stage("size", each(size), lambda c: c.size, judges=True),
-    Stage("text", each(text), lambda c: _looks(c, c.quality, c.models.detector), judges=True, gpu=True),
-    Stage("segment", each(segment), lambda c: _looks(c, c.models.segmenter), gpu=True),
-    Stage("track", each(track), lambda c: _looks(c, c.models.tracker or c.models.segmenter), gpu=True),
+    Stage("text", each(text), lambda c: _looks(c, c.quality, c.models.detector), judges=True),
+    Stage("segment", each(segment), lambda c: _looks(c, c.models.segmenter)),
+    Stage("track", each(track), lambda c: _looks(c, c.models.tracker or c.models.segmenter)),
     Stage("boxes", each(boxes), _nothing),
     Stage("visible", each(visible), lambda c: c.visible, judges=True),
     Stage("motion", each(motion), lambda c: c.motion, judges=True),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -117,9 +117,11 @@ def _take(work: Work, stage: Stage, entry: dict[str, Any]) -> None:
 
 
 def source_digest(clip: Clip) -> str:
-    """Digest of what the importer says, with sizes and times of change of the files that it names."""
+    """Digest of what the importer says, with sizes and times of change of the files that it names in place of where
+    they lie, so that a source may be moved."""
     names = [clip.source, clip.mask_folder, clip.box_file]
-    return digest(VERSION, asdict(clip), [_stamp(Path(name)) if name else None for name in names])
+    said = replace(clip, source="", mask_folder=None, box_file=None)
+    return digest(VERSION, said, [_stamp(Path(name)) if name else None for name in names])
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from dv2_core.curate.captioner import Captioner
-from dv2_core.curate.cluster import ClipWorker, VideoWorker, groups, packed
+from dv2_core.curate.cluster import ClipWorker, packed, split_videos
 from dv2_core.curate.command import summary
 from dv2_core.curate.config import CurateConfig, read_toml
 from dv2_core.curate.importers import read_source
 from dv2_core.curate.matte import MatteSegmenter, pieces
-from dv2_core.curate.run import chosen_stages, curate
+from dv2_core.curate.run import curate
 from dv2_core.curate.words import subject_word
 from dv2_core.segment import Prompt
 from tests.curation import NAMES, rows_of, run, settings, write_folder
@@ -222,12 +222,9 @@ def test_what_workers_did_is_taken_as_it_is_and_the_result_is_that_of_one_machin
     config = settings(folder)
     curate(config, tmp_path / "one")
     batch: Any = {"clip": [json.dumps(packed(clip)) for clip in read_source(config)]}
-    batch = VideoWorker(config, tmp_path / "many", {})(batch)
+    batch = split_videos(batch, config, tmp_path / "many", {}, Path.cwd())
     assert len(batch["clip"]) == 3
-    ends = groups(chosen_stages(config)[1])
-    assert [gpu for _, gpu in ends] == [False, True, False, True, False, True, False]
-    for count, _ in ends:
-        batch = ClipWorker(config, tmp_path / "many", {}, count)(batch)
+    batch = ClipWorker(config, tmp_path / "many", {}, Path.cwd())(batch)
     done = [json.loads(text) for text in batch["tallies"]]
     assert done[0]["probe"]["clips"] == 4 and done[0]["motion"]["clips"] == 3 and done[1:] == [{}, {}]
     counts, tallies = curate(config, tmp_path / "many")
