@@ -11,10 +11,10 @@ from ..dv2_core.boxes.formats import write
 from ..dv2_core.evaluate.adherence import (
     Adherence,
     Similarity,
+    by_dino,
+    by_pixels,
     count_videos,
     detected_boxes,
-    dino_similarity,
-    pixel_similarity,
     rank,
     ranking,
     requested_boxes,
@@ -198,8 +198,8 @@ class BestOfN(io.ComfyNode):
 def similarity_to(subject: torch.Tensor, mask: torch.Tensor | None, name: str) -> Similarity:
     """subject [H, W, 3 or 4]; mask [1, H, W] or [H, W]."""
     if name != PIXELS:
-        return dino_similarity(subject, evaluate_models.dino(name))
-    return pixel_similarity(subject, mask[0] if mask is not None and mask.ndim == 3 else mask)
+        return by_dino(subject, evaluate_models.dino(name))
+    return by_pixels(subject, mask[0] if mask is not None and mask.ndim == 3 else mask)
 
 
 NODES: list[Any] = [BoxAdherence, BestOfN]

@@ -26,8 +26,8 @@ from .metrics import (
     mean_centroid_distance,
     mean_iou,
     missed,
+    pixel_similarity,
     subject_crop,
-    subject_mse,
 )
 from .models import Dino
 from .similarity import regions, subject_similarity
@@ -205,8 +205,8 @@ def ranking(candidates: Sequence[Candidate]) -> str:
     return "\n".join(lines)
 
 
-def pixel_similarity(image: torch.Tensor, mask: torch.Tensor | None) -> Similarity:
-    """What the boxes show on average against the subject's own pixels: 1 - root of `subject_mse` / 2, so 0..1.
+def by_pixels(image: torch.Tensor, mask: torch.Tensor | None) -> Similarity:
+    """`pixel_similarity` of what the boxes show on average.
 
     image: the subject [H, W, 3 or 4] in 0..1, cut out as `extract_subject` does it. Needs no network, and knows the
     subject in one pose only."""
@@ -216,12 +216,12 @@ def pixel_similarity(image: torch.Tensor, mask: torch.Tensor | None) -> Similari
     def similar(frames: torch.Tensor, boxes: Array) -> float:
         asked = ~missed(boxes)
         crops = in_box_crops(frames[torch.from_numpy(asked)].permute(0, 3, 1, 2), boxes[asked])
-        return 1 - subject_mse(crops.mean(0), subject) ** 0.5 / 2
+        return pixel_similarity(crops.mean(0), subject)
 
     return similar
 
 
-def dino_similarity(image: torch.Tensor, dino: Dino) -> Similarity:
+def by_dino(image: torch.Tensor, dino: Dino) -> Similarity:
     """R-DINO, negative values as 0: cosine of what the boxes show with the subject's picture [H, W, 3] in 0..1."""
     subject = dino.pictures([to_bytes(image)])
 

@@ -33,7 +33,9 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
     videos = benchmark.videos(arguments.pairs)
     seeds = chosen_seeds(arguments.seeds or benchmark.seeds)
     setup = benchmark.setup(steps=arguments.steps, cfg=arguments.cfg, lambda_m=arguments.lambda_m)
-    judge = Judge(benchmark.metrics)  # what is missing of it is told before anything is generated
+    judge = Judge(
+        benchmark.metrics, "cuda" if arguments.device == "gpu" else "cpu"
+    )  # missing networks are told before anything is generated
     files, settings = prepare(out, arguments.weights, setup, {"videos": benchmark.digest()})
     measured = {"metrics": asdict(benchmark.metrics)}
     check_settings(out / "scores" / "settings.json", measured)
@@ -44,7 +46,7 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
     asked = arguments.conditions or [MAIN.name]
     wanted = [series for series in every if series.name in asked]
     own = arguments.share.of(videos)
-    generate_missing(arguments.comfyui, files, wanted, out / "clips", own)
+    generate_missing(arguments.comfyui, files, wanted, out / "clips", own, arguments.device)
     score_missing(out, wanted, own, judge, benchmark.fps)
     scores = collect(out, every, videos)
     absent = [series for series in wanted if series.setup.seed not in scores.get(series.name, {})]

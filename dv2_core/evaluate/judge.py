@@ -11,7 +11,7 @@ from ..segment import Detector as GroundingDino
 from .adherence import Adherence
 from .benchmark import Metrics, Subject, Video
 from .detector import Detector as MiniatureDetector
-from .metrics import Array, copy_paste, in_box_crops, missed, subject_crop, subject_mse
+from .metrics import Array, copy_paste, in_box_crops, missed, pixel_similarity, subject_crop
 from .models import Clip, Dino, Finder, Flow, WordFinder, model_folder
 from .motion import camera_motion, dynamic_degree, every_eighth_second
 from .pairs import to_frames
@@ -29,11 +29,11 @@ Score = dict[str, Any]
 
 
 class Judge:
-    """Measures videos with the networks of `Metrics`; loads them when it is made.
+    """Measures videos with the networks of `Metrics`; loads them when it is made, and keeps them on `device`.
 
     Raises ValueError, a sentence, for a network that is missing or damaged."""
 
-    def __init__(self, metrics: Metrics):
+    def __init__(self, metrics: Metrics, device: str = "cpu"):
         self.metrics = metrics
         self.clip = Clip.load(metrics.clip) if metrics.clip else None
         self.dino = Dino.load(metrics.dino) if metrics.dino else None
@@ -41,6 +41,9 @@ class Judge:
         self.miniature = MiniatureDetector.load() if metrics.detector == MINIATURE else None
         named = metrics.detector if metrics.detector != MINIATURE else ""
         self.detector = GroundingDino.load(model_folder(GROUNDING_DINO, named)) if named else None
+        for model in (self.clip, self.dino, self.flow, self.detector):
+            if model is not None:
+                model.network.to(device)
         self._subjects: dict[tuple[str, str], Array] = {}
 
     def score(self, video: Video, frames: Array, fps: float) -> Score:
@@ -85,11 +88,11 @@ class Judge:
         return self._subjects[key]
 
     def _pixels(self, video: Video, frames: Array) -> dict[str, float]:
-        """What needs no network: similarity of pixels as in `pixel_similarity`, and the copy-paste score."""
+        """What needs no network: the similarity of pixels, and the copy-paste score."""
         asked = ~missed(video.boxes)
         shown, boxes = to_frames(frames[asked]), video.boxes[asked]
         colour, alpha = video.subject.cut_out
         picture = colour.permute(2, 0, 1)
-        coarse = subject_mse(in_box_crops(shown, boxes).mean(0), subject_crop(picture, alpha))
+        coarse = pixel_similarity(in_box_crops(shown, boxes).mean(0), subject_crop(picture, alpha))
         fine = copy_paste(in_box_crops(shown, boxes, DETAIL), subject_crop(picture, alpha, DETAIL))
-        return {"pixels": 1 - coarse**0.5 / 2, "copy-paste": fine}
+        return {"pixels": coarse, "copy-paste": fine}

@@ -135,6 +135,11 @@ def subject_mse(crop: torch.Tensor, subject: SubjectCrop) -> float:
     return min(weighted_mse(crop, face) for face in (subject, mirrored(subject)))
 
 
+def pixel_similarity(crop: torch.Tensor, subject: SubjectCrop) -> float:
+    """1 - root of `subject_mse` / 2: 1 for the subject's very pixels, 0 for the opposite of each."""
+    return 1 - subject_mse(crop, subject) ** 0.5 / 2
+
+
 def mirrored(subject: SubjectCrop) -> SubjectCrop:
     return SubjectCrop(subject.colour.flip(-1), subject.weight.flip(-1))
 

@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .background import BackgroundClassifier
 from .clips import Series, Share, all_series, load, missing, render, write_whole
 from .detector import DEFAULT_FILE, Detector
@@ -90,6 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lambda-m", type=float, default=-1.0, help="lambda_M at inference (default: the adapter's own)"
     )
     parser.add_argument(
+        "--device", choices=("cpu", "gpu"), default="cpu", help="where ComfyUI and networks compute (default: cpu)"
+    )
+    parser.add_argument(
         "--compare", type=Path, metavar="DIR", help="of a benchmark: also compare with the run in that --out, in pairs"
     )
     parser.add_argument(
@@ -98,6 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
+    if arguments.device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("--device gpu needs a CUDA device that torch can use, and there is none; leave it out.")
     if arguments.benchmark is not None:
         from .benchmark_run import run_benchmark
 
@@ -115,7 +122,7 @@ def main(arguments: argparse.Namespace) -> None:
     every, clips = all_series(setup, seeds), arguments.out / "clips"
     asked = arguments.conditions or [condition.name for condition in CONDITIONS]
     wanted = [s for s in every if s.condition is None or s.condition.name in asked]
-    generate_missing(arguments.comfyui, files, wanted, clips, arguments.share.of(pairs))
+    generate_missing(arguments.comfyui, files, wanted, clips, arguments.share.of(pairs), arguments.device)
     complete: list[Series] = []
     for series in every:
         absent = len(missing(clips / series.folder, pairs))
@@ -158,7 +165,12 @@ def prepare(out: Path, weights: Path, setup: Setup, inputs: dict[str, str]) -> t
 
 
 def generate_missing(
-    comfyui: Path, files: dict[str, Path], wanted: Sequence[Series], clips: Path, cases: Sequence[Case]
+    comfyui: Path,
+    files: dict[str, Path],
+    wanted: Sequence[Series],
+    clips: Path,
+    cases: Sequence[Case],
+    device: str,
 ) -> None:
     """Make the clips that are not there; ComfyUI is started only if there are any."""
     work = [series for series in wanted if missing(clips / series.folder, cases)]
@@ -170,7 +182,7 @@ def generate_missing(
             folder = Path(base_dir) / "models" / MODEL_FOLDERS[field]
             folder.mkdir(parents=True)
             os.symlink(path, folder / path.name)
-        comfy = Comfy(comfyui, Path(base_dir))
+        comfy = Comfy(comfyui, Path(base_dir), device)
         for series in work:
             render(comfy, clips / series.folder, cases, series.prompt)
 
@@ -216,7 +228,11 @@ def find_weights(folder: Path, name: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from dv2_core.evaluate.adherence import (
     Adherence,
     Candidate,
     array_of,
+    by_dino,
+    by_pixels,
     detected_boxes,
-    dino_similarity,
-    pixel_similarity,
     rank,
     ranking,
     requested_boxes,
@@ -197,7 +197,7 @@ def test_pixel_similarity_is_one_for_the_subject_in_its_boxes_and_lower_for_anyt
     for t, left in enumerate((0, 16, 32)):
         frames[t, 0:16, left : left + 16] = image[8:24, 8:24]
     boxes = np.array([[left / 64, 0, left / 64 + 0.25, 0.5] for left in (0, 16, 32)])
-    similar = pixel_similarity(image, mask)
+    similar = by_pixels(image, mask)
     assert similar(frames, boxes) == pytest.approx(1)
     assert similar(frames, boxes + [0, 0.5, 0, 0.5]) < 0.9
     boxes[1] = np.nan  # a hidden frame
@@ -207,7 +207,7 @@ def test_pixel_similarity_is_one_for_the_subject_in_its_boxes_and_lower_for_anyt
 def test_dino_similarity_is_one_for_the_subjects_own_picture(tmp_path):
     save_dino(tmp_path / "dino")
     image, _ = subject()
-    similar = dino_similarity(image, Dino.load(tmp_path / "dino"))
+    similar = by_dino(image, Dino.load(tmp_path / "dino"))
     full = np.array([[0, 0, 1, 1.0]])
     assert similar(image[None], full) == pytest.approx(1)
     assert similar(1 - image[None], full) < 0.99

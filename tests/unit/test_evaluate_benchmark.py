@@ -69,7 +69,7 @@ class Painter:
 
     prompts = 0
 
-    def __init__(self, comfyui: Path, base_dir: Path):
+    def __init__(self, comfyui: Path, base_dir: Path, device: str):
         self.input_dir = base_dir
 
     def run(self, prompt: dict[str, Any], show: str) -> np.ndarray:
@@ -342,11 +342,14 @@ def test_a_run_cut_off_before_any_of_its_files_goes_on_to_the_same_results(
         assert (file.parent / "cut" / name).read_bytes() == (file.parent / "whole" / name).read_bytes()
 
 
-def test_options_that_do_not_belong_together_are_refused(evaluate: Any):
+def test_options_that_do_not_belong_together_are_refused(evaluate: Any, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match="set metrics.detector there"):
         evaluate("--detector", "x")
     with pytest.raises(ValueError, match="9 videos are asked for; the benchmark has 8 combinations"):
         evaluate("--pairs", "9")
+    monkeypatch.setattr(run.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device gpu needs a CUDA device"):
+        evaluate("--device", "gpu")
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
     with pytest.raises(ValueError, match="are for benchmarks"):

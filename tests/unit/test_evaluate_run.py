@@ -167,8 +167,10 @@ class RealClips:
     prompts = 0
     metadata: ClassVar = {}
 
-    def __init__(self, comfyui, base_dir):
-        assert comfyui.name == "comfyui" and (base_dir / "models" / "vae" / "dv2-mini-vae.safetensors").exists()
+    def __init__(self, comfyui, base_dir, device):
+        assert (comfyui.name, device) == ("comfyui", "cpu") and (
+            base_dir / "models" / "vae" / "dv2-mini-vae.safetensors"
+        ).exists()
         self.input_dir = base_dir
 
     def run(self, prompt, show):
