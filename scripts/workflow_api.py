@@ -114,13 +114,14 @@ def _widget_slots(node: Json, info: Json) -> dict[str, int]:
     """Where each widget's value lies in ``widgets_values``.
 
     The page writes one value per widget in the order of the inputs, also for widgets whose input is linked. After a
-    seed it writes what to do with it after a run, and at the end one value for an upload button.
+    seed it writes what to do with it after a run, and at the end one value for an upload button. Optional widgets that
+    the node has gained since have no value yet, and keep their default.
     """
     spec = _spec(node, info)["input"]
     values = node.get("widgets_values") or []
     declared = {socket["name"] for socket in node.get("inputs", []) if "widget" in socket}
     slots: dict[str, int] = {}
-    position = 0
+    position = needed = 0
     for group in ("required", "optional"):
         inputs = spec.get(group) or {}
         for name, entry in inputs.items():
@@ -134,8 +135,12 @@ def _widget_slots(node: Json, info: Json) -> dict[str, int]:
             seed = options.get("control_after_generate") or name in ("seed", "noise_seed")
             if seed and position < len(values) and values[position] in AFTER_GENERATE:
                 position += 1
+        if group == "required":
+            needed = position
     if any(len(entry) > 1 and entry[1].get(upload) for entry in spec["required"].values() for upload in UPLOADS):
         position += 1
+    elif needed <= len(values) < position:
+        return {name: slot for name, slot in slots.items() if slot < len(values)}
     if position != len(values):
         raise WorkflowError(
             f"Node {node['id']} ({node['type']}) was saved with {len(values)} widget values, but this version of the "
