@@ -27,14 +27,16 @@ def main(arguments: argparse.Namespace) -> None:
 
     config = CurateConfig.load(arguments.source)
     verdicts = keep_verdicts(arguments.out, arguments.verdicts)
-    done = {}
-    if arguments.ray is not None:
-        from .cluster import fill
+    done: dict[str, Tally] = {}
+    try:
+        if arguments.ray is not None:
+            from .cluster import fill
 
-        done = fill(config, arguments.out, verdicts, arguments.ray)
-    counts, tallies = curate(config, arguments.out, verdicts)
-    tallies = {**tallies, **done}
-    print(summary(counts, tallies))
+            done = fill(config, arguments.out, verdicts, arguments.ray)
+        counts, tallies = curate(config, arguments.out, verdicts)
+    except KeyboardInterrupt:
+        raise ValueError("Stopped. The same command goes on from here.") from None
+    print(summary(counts, {**tallies, **done}))
     print(f"written: {arguments.out / MANIFEST}, {arguments.out / PAGE}")
 
 
