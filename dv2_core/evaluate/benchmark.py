@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from ..boxes import BoxPlan
 from ..boxes.formats import read_any, write
+from ..boxes.track import show
 from ..drawn import drawn_subjects
 from ..subject import extract_subject, place_on_canvas
 from .adherence import array_of, to_bytes
@@ -189,6 +190,17 @@ class File:
     metrics: Mapping[str, Any] | None = None
 
 
+#: What a setting may be; of a list, what its entries must be.
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("width", "height", "frames", "videos"), (int,)),
+    **dict.fromkeys(("fps", "threshold"), (int, float)),
+    **dict.fromkeys(("subjects", "detector", "clip", "dino", "flow", "misses", "unet", "vae", "adapter"), (str,)),
+    **dict.fromkeys(("model", "metrics"), (dict,)),
+    **{"boxes": (str, dict), "prompts": (str, list), "seeds": (list,), "layout": (list,)},
+}
+ENTRIES: dict[str, type] = {"prompts": str, "seeds": int, "layout": int}
+
+
 def load_benchmark(name: str) -> Benchmark:
     """The benchmark of a .toml file, or of a shipped one's name. Folders in it are looked for beside it.
 
@@ -203,7 +215,7 @@ def load_benchmark(name: str) -> Benchmark:
         raise ValueError(f"{path.name} is not valid TOML: {error}") from error
     file = _checked(File, values, path.name)
     model = dict(file.model or {})
-    _refuse_unknown(set(model) - set(MODEL), MODEL, f"[model] of {path.name}")
+    _check_settings(model, MODEL, f"[model] of {path.name}")
     subjects = _subjects(file.subjects, path.parent)
     plans = _paths(file, path.parent)
     prompts = _prompts(file.prompts, path.parent)
@@ -221,17 +233,24 @@ def load_benchmark(name: str) -> Benchmark:
 
 
 def _checked(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    names = [field.name for field in fields(cls)]
-    _refuse_unknown(set(values) - set(names), names, where)
+    _check_settings(values, [field.name for field in fields(cls)], where)
     try:
         return cls(**values)
     except TypeError as error:
         raise ValueError(f"{where} lacks a setting: {str(error).partition(' ')[2]}.") from error
 
 
-def _refuse_unknown(unknown: set[str], known: Any, where: str) -> None:
+def _check_settings(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Raises ValueError for settings that are not known or of another kind than they must be."""
+    unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ValueError(f"unknown setting {sorted(unknown)} in {where}; known are {sorted(known)}.")
+        raise ValueError(f"unknown setting {unknown} in {where}; known are {sorted(known)}.")
+    for name, value in values.items():
+        entries = value if isinstance(value, list) else ()
+        if not isinstance(value, KINDS[name]) or not all(isinstance(entry, ENTRIES[name]) for entry in entries):
+            kinds = " or ".join(kind.__name__ for kind in KINDS[name])
+            of = f" of {ENTRIES[name].__name__}" if list in KINDS[name] else ""
+            raise ValueError(f"{name} is {show(value)} in {where}; it must be {kinds}{of}.")
 
 
 def _subjects(given: str, beside: Path) -> tuple[Subject, ...]:

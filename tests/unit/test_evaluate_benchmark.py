@@ -149,6 +149,9 @@ def test_boxes_may_come_from_a_folder_and_prompts_from_a_file(file: Path):
         ('"miniature"', '"miniature"\nclipp = "x"', r"unknown setting \['clipp'\] in \[metrics\]"),
         ("[metrics]", '[model]\nbase = "x"\n[metrics]', r"unknown setting \['base'\] in \[model\]"),
         ("[metrics]", "[metrics", "is not valid TOML"),
+        ('"subjects"', '["subjects"]', r"subjects is \['subjects'\] in small.toml; it must be str"),
+        ("seeds = [0]", 'seeds = ["a"]', "seeds is .* it must be list of int"),
+        ('"miniature"', "3", r"detector is 3 in \[metrics\] of small.toml; it must be str"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(file: Path, old: str, new: str, sentence: str):
