@@ -80,25 +80,29 @@ def recompute_blocks(network: nn.Module) -> None:
 
 
 def run_block(block: nn.Module, h: Tensor, emb: Tensor, context: Tensor, num_video_frames: int, options: dict[str, Any],
-              size: tuple[int, int] | None = None) -> Tensor:  # fmt: skip
-    """Run the layers of one block; each kind takes what it needs. ``size``: where an Upsample is to arrive."""
+              size: tuple[int, int] | None = None, skip: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Run the layers of one block; each kind takes what it needs.
+
+    size: where an Upsample is to arrive. skip: [B * F, C', H, W], concatenated to h; only the first layer needs it.
+    """
     if not (getattr(block, "recompute", False) and torch.is_grad_enabled()):
-        return _run_layers(block, h, emb, context, num_video_frames, options, size)
+        return _run_layers(block, h, skip, emb, context, num_video_frames, options, size)
     seen = dict(options)  # the second run must see the options of the first: the UNet goes on writing into them
 
-    def run(h: Tensor, emb: Tensor, context: Tensor) -> Tensor:
+    def run(h: Tensor, skip: Tensor | None, emb: Tensor, context: Tensor) -> Tensor:
         own = dict(seen)
-        h = _run_layers(block, h, emb, context, num_video_frames, own, size)
+        h = _run_layers(block, h, skip, emb, context, num_video_frames, own, size)
         options.update({k: own[k] for k in ("transformer_index",) if k in own})
         return h
 
     # No layer draws random numbers, so no generator state has to be kept for the second run.
-    return checkpoint(run, h, emb, context, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
+    return checkpoint(run, h, skip, emb, context, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
-def _run_layers(block: nn.Module, h: Tensor, emb: Tensor, context: Tensor, num_video_frames: int,
+def _run_layers(block: nn.Module, h: Tensor, skip: Tensor | None, emb: Tensor, context: Tensor, num_video_frames: int,
                 options: dict[str, Any], size: tuple[int, int] | None) -> Tensor:  # fmt: skip
-    h = lay_out(h)
+    # Concatenated here, where nothing holds on to it beyond the first layer.
+    h = lay_out(h if skip is None else torch.cat([h, skip], dim=1))
     for layer in block if isinstance(block, nn.ModuleList) else (block,):
         if isinstance(layer, ResBlock):
             h = layer(h, emb, num_video_frames)

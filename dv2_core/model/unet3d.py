@@ -96,8 +96,8 @@ class UNet3D(nn.Module):
         if emb.shape[0] != rows:
             emb = emb.repeat_interleave(f, dim=0)  # [B * F, E]
 
-        def run(block: nn.Module, h: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-            return run_block(block, h, emb, context, f, options, size)
+        def run(block: nn.Module, h: Tensor, size: tuple[int, int] | None = None, skip: Tensor | None = None) -> Tensor:
+            return run_block(block, h, emb, context, f, options, size, skip)
 
         h, skips = x, []
         for n, block in enumerate(self.input_blocks):
@@ -115,7 +115,7 @@ class UNet3D(nn.Module):
             skip = _add_control(skips.pop(), control, "output")
             for patch in patches.get("output_block_patch", ()):
                 h, skip = patch(h, skip, options)
-            h = run(block, torch.cat([h, skip], dim=1), tuple(skips[-1].shape[2:]) if skips else None)
+            h = run(block, h, tuple(skips[-1].shape[2:]) if skips else None, skip)
         return self.out(h.to(x.dtype)).contiguous()  # whatever the layout inside: samplers may view it
 
 
