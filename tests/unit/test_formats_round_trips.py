@@ -187,7 +187,7 @@ def test_every_example_of_the_documentation_is_read_as_two_frames():
     blocks = page.read_text(encoding="utf-8").split("```")[1::2]
     forms = [line.split("   ")[0] for line in blocks[2].strip().splitlines() if "..." not in line]
     texts = [*forms, *(block.removeprefix("json").strip() for block in blocks[:2] + blocks[3:])]
-    assert len(texts) == 8
+    assert len(texts) == 9
     for text in texts:
         (track,) = read_any(text, 64, 32, 2).tracks
         assert track.boxes[0] == (0, 0, 0.25, 0.5)
