@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dv2_core import rle
+from dv2_core.__main__ import main
 from dv2_core.curate import stages
 from dv2_core.curate.audit import keep_verdicts
 from dv2_core.curate.clip import Clip
@@ -208,3 +209,18 @@ def test_skipped_stages_must_be_stages_and_not_those_that_all_others_need(folder
     with pytest.raises(ValueError, match="nothing works without"):
         curate(settings(folder, skip=["probe"]), tmp_path)
     assert run(folder, tmp_path, skip=["split", "motion", "blur", "cut", "text"]).accepted == 5
+
+
+def test_the_command_curates_a_config_prints_its_stages_and_refuses_what_it_cannot_use_with_a_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.toml").write_text(f'source = "{folder.as_posix()}"\n[split]\nmin_seconds = 0.5\n')
+    main(["curate", str(tmp_path / "own.toml"), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert printed.startswith("4 of 5 clips accepted, from 5 videos") and "still 1" in printed
+    assert printed.rstrip().endswith("audit.html") and (tmp_path / "out" / "audit.html").is_file()
+    (tmp_path / "told.json").write_text("{}")
+    with pytest.raises(SystemExit, match='told.json has no "verdicts"'):
+        main(["curate", str(folder), "--out", str(tmp_path / "out"), "--verdicts", str(tmp_path / "told.json")])
+    with pytest.raises(SystemExit, match="give a folder of videos, a list"):
+        main(["curate", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")])
