@@ -5,6 +5,7 @@ import { centre } from "./keyframes.js";
 import { ACCENT, colourOf, diamond, distance, Layer, prepare, speedColour, tag } from "./paint.js";
 
 export const CELL = 8; // pixels of a latent cell: what the model sees as one
+const RIM = "rgb(0 0 0 / 40%)"; // beside lines, so that they show on any picture
 const GHOSTS = 3; // frames before and after the current one that onion skin shows
 
 export class Stage {
@@ -169,7 +170,7 @@ export class Stage {
   #outline(context, x, y, width, height, colour, line, solid) {
     context.setLineDash(solid ? [] : [5, 4]);
     context.lineWidth = line + 2;
-    context.strokeStyle = "rgb(0 0 0 / 40%)"; // dark rim, so that the line shows on any picture
+    context.strokeStyle = RIM;
     context.strokeRect(x, y, width, height);
     context.lineWidth = line;
     context.strokeStyle = colour;
@@ -208,9 +209,15 @@ export class Stage {
     const centres = uncut.map(centre);
     const points = centres.map((point) => toScreen(view, point));
     const diagonal = Math.hypot(state.canvas.width, state.canvas.height);
-    context.lineCap = "round";
-    context.lineWidth = state.options.speed ? 3 : 1.5;
-    context.globalAlpha = state.options.speed ? 0.95 : 0.7;
+    const line = state.options.speed ? 3 : 1.5;
+    context.lineCap = context.lineJoin = "round";
+    context.lineWidth = line + 2;
+    context.strokeStyle = RIM;
+    context.beginPath();
+    for (const point of points) context.lineTo(...point);
+    context.stroke();
+    context.lineWidth = line;
+    context.globalAlpha = state.options.speed ? 0.95 : 0.85;
     let colourNow = state.options.speed ? "" : colour; // one stroke for all frames of one colour
     context.beginPath();
     context.moveTo(...points[0]);
