@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from .ablate import run as ablation
+from .bench import run as benchmark
 from .curate import command as curation
 from .evaluate import run as evaluation
 
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m dv2_core", description="DreamVideo-2: training, data, ablations, evaluation."
+        prog="python -m dv2_core", description="DreamVideo-2: training, data, ablations, evaluation, speed."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     training = verbs.add_parser("train", help="train as a preset or a TOML file says; resumes by itself")
@@ -36,6 +37,9 @@ def main(argv: list[str]) -> None:
     curating = verbs.add_parser("curate", help="a data set for the trainer out of videos; resumes by itself")
     curation.add_arguments(curating)
     curating.set_defaults(run=curation.main)
+    measuring = verbs.add_parser("bench", help="speed and memory beside diffusers and ModelScope, in turns")
+    benchmark.add_arguments(measuring)
+    measuring.set_defaults(run=benchmark.main)
     converting = verbs.add_parser("convert", help="a base file between original and diffusers names, to safetensors")
     converting.add_argument("source", type=Path, metavar="SRC", help="a base file, or a folder with unet/")
     converting.add_argument(

@@ -1,14 +1,14 @@
 """Public implementations that the tests compare with, and the tiny network sizes used for it."""
 
-import importlib.util
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dv2_core.bench import anchors
+from dv2_core.bench.anchors import diffusers_unet as diffusers_unet
 from dv2_core.model import UNet3DConfig
 
 REPO = Path(__file__).resolve().parents[2]
@@ -36,45 +36,12 @@ def modelscope(name: str) -> ModuleType:
             f"{path} is missing: run `python3.11 scripts/test.py`, which fetches it, or set DV2_MODELSCOPE to a folder "
             "with unet_sd.py and diffusion.py of modelscope 1.40.2."
         )
-    spec = importlib.util.spec_from_file_location(f"oracle_{name}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return anchors.modelscope_module(MODELSCOPE, name)
 
 
 def modelscope_unet(config: UNet3DConfig) -> nn.Module:
-    """ModelScope's ``UNetSD`` with the arguments of the published ``configuration.json`` at the sizes of ``config``."""
-    return modelscope("unet_sd").UNetSD(
-        in_dim=config.in_channels,
-        dim=config.model_channels,
-        y_dim=768,
-        context_dim=config.context_dim,
-        out_dim=config.out_channels,
-        dim_mult=list(config.channel_mult),
-        num_heads=config.init_temporal_heads,
-        head_dim=config.head_dim,
-        num_res_blocks=config.num_res_blocks,
-        attn_scales=[0.5**level for level in config.attention_levels],
-        dropout=0.1,
-        temporal_attention=True,
-    )
-
-
-def diffusers_unet(config: UNet3DConfig) -> Any:
-    """diffusers' ``UNet3DConditionModel``; a config without ``init_temporal_heads`` 8 does not exist there."""
-    from diffusers import UNet3DConditionModel
-
-    return UNet3DConditionModel(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        block_out_channels=tuple(config.width(level) for level in range(len(config.channel_mult))),
-        layers_per_block=config.num_res_blocks,
-        cross_attention_dim=config.context_dim,
-        attention_head_dim=config.head_dim,  # type: ignore[arg-type]
-        norm_num_groups=32,
-        norm_eps=1e-5,
-    )
+    modelscope("unet_sd")  # says what to do where it is missing
+    return anchors.modelscope_unet(config, MODELSCOPE)
 
 
 @torch.no_grad()
