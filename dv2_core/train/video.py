@@ -126,27 +126,3 @@ def read_frames(
     except (FFmpegError, OSError) as error:
         raise ValueError(f"{where}: {row.video} cannot be decoded ({error}); convert it to a plain mp4.") from error
     raise ValueError(f"{where}: {row.video} ends before frame {min(left)}; correct frames, or get the video again.")
-
-
-def probe(video: Path) -> tuple[float, int, int, int]:
-    """(frames per second, number of frames, width, height) of a video, its frames counted by decoding.
-
-    Raises ValueError for what is no video.
-    """
-    import av
-    from av.error import FFmpegError
-
-    try:
-        with av.open(video) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            rate = stream.average_rate
-            length = sum(1 for _ in container.decode(stream))
-            width, height = stream.width, stream.height
-    except (FFmpegError, OSError, IndexError) as error:
-        raise ValueError(
-            f"{video.name} is no video that can be decoded ({error}); convert it to a plain mp4."
-        ) from error
-    if not rate or not length:
-        raise ValueError(f"{video.name} has no frames or no frame rate; convert it to a plain mp4.")
-    return float(rate), length, width, height
