@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dv2_core.diffusion import PREDICTIONS
-from .host import base_files, compat, files
+from .host import base_files, compat, files, lora
 from .host.adapter import load_adapter
 from .host.base import STORED, load_base
 from .host.text import load_text_encoder
@@ -15,6 +15,7 @@ from .host.vae import load_vae
 from .types import CATEGORY, Adapter
 
 base_files.register_folders()  # before the nodes list their files
+lora.register_names()
 
 
 class LoadBase(io.ComfyNode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ...dv2_core.checkpoints import read_base
 from ...dv2_core.diffusion import Prediction, zero_terminal_snr
 from ...dv2_core.model import UNet3D, UNet3DConfig, fingerprint
 from . import compat, files
+from .windows import frames_in_context_windows
 
 
 class HostUNet3D(UNet3D):
@@ -47,10 +49,16 @@ class MiniatureLatent(comfy.latent_formats.LatentFormat):
 
 
 class ModelScopeConfig(comfy.supported_models_base.BASE):
-    """Model config of the family. ``memory_usage_factor``: 0.96 by liveness analysis of the full-size UNet."""
+    """Model config of the family.
+
+    Activations of the full size in the core's unit, 1 % of a MiB for each byte of a position (docs/full-size.md):
+    ``memory_usage_factor`` by the tensors that are alive at once on a GPU, ``cpu_usage_factor`` by the resident memory
+    on a CPU, which works in smaller pieces but casts weights as it uses them.
+    """
 
     unet_extra_config: dict[str, Any] = {}
-    memory_usage_factor = 1.0
+    memory_usage_factor = 0.8
+    cpu_usage_factor = 0.7
 
     def __init__(self, config: UNet3DConfig, prediction: Prediction, latent_format: Any) -> None:
         self.latent_format = latent_format
@@ -92,6 +100,18 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
         out["video_length"] = comfy.conds.CONDConstant(known)
         out["one_text"] = comfy.conds.CONDConstant(text is not None and text.shape[0] == 1)
         return out
+
+    def memory_required(self, input_shape: Any, *args: Any, **kwargs: Any) -> float:
+        """Bytes of activations for a latent [rows, C, h, w], which the core keeps free.
+
+        The core's own formula reckons on every CPU with attention that stores its weights, which torch's
+        (:func:`.compat.attention`) does not.
+        """
+        if not compat.fused_attention_on_cpu():
+            return super().memory_required(input_shape, *args, **kwargs)
+        size = comfy.model_management.dtype_size(self.manual_cast_dtype or self.get_dtype())
+        positions = input_shape[0] * math.prod(input_shape[2:])
+        return positions * size * 0.01 * ModelScopeConfig.cpu_usage_factor * 2**20
 
     def _check_inputs(self, latent: Any, text: Tensor | None) -> None:
         """Before the first step, a sentence instead of an error from inside the network. latent: its shape."""
@@ -154,7 +174,7 @@ def load_base(path: Path, prediction: str, weight_dtype: str = "default") -> Any
     model.fingerprint, model.base_name = name, base.name
     patcher = compat.model_patcher(model)
     kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
-    patcher.add_wrapper_with_key(kind, "dv2_context_windows", compat.frames_in_context_windows)
+    patcher.add_wrapper_with_key(kind, "dv2_context_windows", frames_in_context_windows)
     return patcher
 
 

@@ -31,10 +31,14 @@ def attention() -> Any:
     Of 448x256x16 in float32 the sub-quadratic one takes 2 to 3 times as long and 4 GiB more. Who asks for it gets it.
     """
     known = comfy.ldm.modules.attention
-    unasked = comfy.model_management.cpu_mode() and not args.use_quad_cross_attention
-    if unasked and known.optimized_attention is known.attention_sub_quad:
-        return known.attention_pytorch
-    return known.optimized_attention
+    return known.attention_pytorch if fused_attention_on_cpu() else known.optimized_attention
+
+
+def fused_attention_on_cpu() -> bool:
+    known = comfy.ldm.modules.attention
+    unasked = known.optimized_attention is known.attention_sub_quad and not args.use_quad_cross_attention
+    fused = unasked or known.optimized_attention is known.attention_pytorch
+    return comfy.model_management.cpu_mode() and fused
 
 
 def text_encoder(target: Any, weights: dict[str, torch.Tensor]) -> Any:
@@ -45,18 +49,6 @@ def text_encoder(target: Any, weights: dict[str, torch.Tensor]) -> Any:
     if not given:
         clip.load_sd(weights)
     return clip
-
-
-def frames_in_context_windows(executor: Any, *args: Any, **kwargs: Any) -> Any:
-    """OUTER_SAMPLE wrapper: a context handler finds its step from one timestep.
-
-    Older cores compare all sigmas with all timesteps, which fails when frames are batch and so have a timestep each.
-    """
-    handler = executor.class_obj.model_options.get("context_handler")
-    if hasattr(handler, "set_step"):
-        set_step = type(handler).set_step
-        handler.set_step = lambda timestep, options: set_step(handler, timestep[:1], options)
-    return executor(*args, **kwargs)
 
 
 def schema(**settings: Any) -> io.Schema:

@@ -9,6 +9,7 @@ import comfy.model_management
 import comfy.utils
 from torch import Tensor
 
+from ...dv2_core.model import UNet3DConfig
 from .adapter import HostAdapter, check_masks, compute_dtype, window_rows
 
 MAX_HINTS = 16  # context windows that move from step to step would otherwise add hints without end
@@ -35,6 +36,17 @@ class MotionControl(comfy.controlnet.ControlBase):
 
     def get_models(self) -> list[Any]:
         return [*super().get_models(), self.adapter.motion]
+
+    def inference_memory_requirements(self, dtype: Any) -> float:
+        """Bytes of the residuals of both branches of guidance, which stay until the UNet's decoder takes them.
+
+        dtype: of the base's stored weights. Of a latent of an eighth of the masks' size.
+        """
+        frames, height, width = self.masks.shape
+        dtype = comfy.model_management.unet_manual_cast(dtype, comfy.model_management.get_torch_device()) or dtype
+        positions = 2 * frames * height * width / self.compression_ratio**2
+        size = comfy.model_management.dtype_size(dtype) * positions * _residuals(self.adapter.config.unet)
+        return size + super().inference_memory_requirements(dtype)
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
         self.adapter.check_base(model)
@@ -88,6 +100,14 @@ class MotionControl(comfy.controlnet.ControlBase):
                 self.hints.clear()
             self.hints[state] = motion.encode(masks.to(x.device, x.dtype), frames)
         return self.hints[state]
+
+
+def _residuals(config: UNet3DConfig) -> float:
+    """Numbers of all residuals for each position of the latent."""
+    last = len(config.channel_mult) - 1
+    levels = (config.num_res_blocks * config.width(level) / 4**level for level in range(last + 1))
+    downsampled = (config.width(level) / 4 ** (level + 1) for level in range(last))
+    return config.model_channels + sum(levels) + sum(downsampled) + config.width(last) / 4**last
 
 
 def with_video_length(conditioning: list[Any], frames: int) -> list[Any]:

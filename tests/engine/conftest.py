@@ -7,7 +7,8 @@ would satisfy most contracts.
 import copy
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,9 @@ from tests.oracles.public import noise, randomise, relative_error
 FRAMES = 8
 BOXES = '{"first": [4, 30, 28, 60], "last": [36, 6, 60, 36]}'
 WORDS = ["a", "ball", "blue", "dog", "left", "moving", "red", "right"]
-EXTRAS = ("nodes_context_windows", "nodes_easycache", "nodes_freelunch")
+EXTRAS = (
+    "nodes_context_windows", "nodes_easycache", "nodes_freelunch", "nodes_pag", "nodes_torch_compile",
+)  # fmt: skip
 
 BASE, TEXT, VAE, ADAPTER = "tiny-base.safetensors", "tiny-text.safetensors", "tiny-vae.safetensors", "tiny.safetensors"
 LITE_ADAPTER = "tiny-lite.safetensors"
@@ -117,6 +120,17 @@ class Lab:
         inputs["latent_image"] = self.latent() if latent is None else latent
         out = self.call("DV2Sampler", model=model, positive=positive, negative=negative, **{**inputs, **changes})
         return out[0]["samples"]
+
+    @staticmethod
+    @contextmanager
+    def flags(**changes: Any) -> Iterator[None]:
+        """Command line flags of ComfyUI, as if it had been started with them."""
+        from comfy.cli_args import args
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in changes.items():
+                patch.setattr(args, name, value)
+            yield
 
     def whole(self, base: SimpleNamespace, adapter: Any, **changes: Any) -> torch.Tensor:
         """Both halves of the method; ``changes`` as for :meth:`sample`."""
@@ -291,3 +305,12 @@ def lab(comfy: Callable[[], Any]) -> Lab:
         write_files(made)
         _written = True
     return made
+
+
+@pytest.fixture
+def ready(lab: Lab) -> SimpleNamespace:
+    """Base, adapter, and the MODEL and CONDITIONING with both halves of the method."""
+    base, adapter = lab.load(), lab.adapter()
+    positive, negative = lab.move(base.positive, base.negative, adapter)
+    model = lab.refer(base.model, adapter, base.vae)
+    return SimpleNamespace(base=base, adapter=adapter, model=model, positive=positive, negative=negative)
