@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     reporting.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="--out folders of trainings")
     reporting.add_argument("--out", type=Path, help="the HTML file (default: report.html in the first folder)")
     reporting.set_defaults(run=report)
-    evaluating = verbs.add_parser("evaluate", help="measure the miniature, or run a benchmark, through the nodes in a real ComfyUI")
+    evaluating = verbs.add_parser("evaluate", help="measure the miniature, or run a benchmark, in a real ComfyUI")
     evaluation.add_arguments(evaluating)
     evaluating.set_defaults(run=evaluation.main)
     ablating = verbs.add_parser("ablate", help="the paper's ablations in miniature, from one fixed base; resumes")
