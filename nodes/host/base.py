@@ -58,7 +58,7 @@ class ModelScopeConfig(comfy.supported_models_base.BASE):
 
     unet_extra_config: dict[str, Any] = {}
     memory_usage_factor = 0.7
-    cpu_usage_factor = 0.7
+    cpu_usage_factor = 0.6
 
     def __init__(self, config: UNet3DConfig, prediction: Prediction, latent_format: Any) -> None:
         self.latent_format = latent_format
