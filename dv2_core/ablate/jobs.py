@@ -23,7 +23,7 @@ from ..evaluate.run import check_settings
 from ..evaluate.scores import shuffled
 from ..evaluate.sheet import random_sheet
 from ..world.atlas import Atlas
-from ..world.latent import MiniVAE, PatchPCA
+from ..world.latent import MiniVAE
 from . import measure
 from .rows import ROWS, UNTRAINED, Row
 from .study import Study, validation_pairs
@@ -161,7 +161,7 @@ def measure_references(study: Study, pairs: list[Pair], detector: Detector) -> N
 
     from ..evaluate.pairs import to_bytes
 
-    latent, vae = PatchPCA.load(study.latent), MiniVAE.load(study.vae)
+    vae = MiniVAE.load(study.vae)
     for name, file in REFERENCES.items():
         path = reference_file(study, name)
         if path.exists():
@@ -169,7 +169,7 @@ def measure_references(study: Study, pairs: list[Pair], detector: Detector) -> N
         clips = [pair.real for pair in pairs]
         if name == DECODED:
             with torch.no_grad():
-                clips = [to_bytes(vae.decode(latent.encode(pair.clip.frames))) for pair in pairs]
+                clips = [to_bytes(vae.decode(vae.encode(pair.clip.frames))) for pair in pairs]
         values = measure.measure(clips, pairs, detector, shuffled(pairs) if name == SHUFFLED else None)
         measure.save(path, values, {"reference": file})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,15 +17,17 @@ from .jobs import DECODED, REFERENCES, SHUFFLED, Job, exported_step, jobs_of, re
 from .rows import PROTOCOLS, ROWS, UNTRAINED, named
 from .study import Study
 
+MODELS = PACK / "models"
 TRAIN_CLIPS_PER_SECOND = 13.0  # the miniature on one CPU core; replaced by the folder's own as soon as it has any
 MEASURE_SECONDS = 1.8  # per clip of 25 guided steps, decoding and scoring included
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = [row.name for row in ROWS]
-    world = Path("runs/world")
     default = {field.name: field.default for field in fields(Study)}
-    parser.add_argument("--base", type=Path, required=True, help="export folder of a trained base, the start of all")
+    parser.add_argument(
+        "--base", type=Path, help="export folder of a trained base, the start of all (default: the miniature's)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for results, table, sheets and figure")
     parser.add_argument("--rows", nargs="+", choices=names, default=names, help="which rows (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="of the trainings (default: 0 1)")
@@ -38,15 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol", choices=list(PROTOCOLS), default="frozen",
         help="frozen: only the adapter learns (the paper's, and the default); unfrozen: the base too",
     )  # fmt: skip
-    parser.add_argument("--atlas", type=Path, default=world / "atlas.safetensors", help="(default: %(default)s)")
-    parser.add_argument("--latent", type=Path, default=world / "pca.safetensors", help="(default: %(default)s)")
+    parser.add_argument(
+        "--atlas", type=Path, default=Path("runs/world/atlas.safetensors"), help="sprites (default: %(default)s)"
+    )
     parser.add_argument("--plan", action="store_true", help="only print what is left to do and how long it takes")
 
 
 def main(arguments: argparse.Namespace) -> None:
     study = Study(
-        base=arguments.base, out=arguments.out, atlas=arguments.atlas, latent=arguments.latent,
-        vae=PACK / "models" / "vae" / "dv2-mini-vae.safetensors", detector=DEFAULT_FILE, protocol=arguments.protocol,
+        base=arguments.base or shipped_base(arguments.out / "base"), out=arguments.out, atlas=arguments.atlas,
+        vae=MODELS / "vae" / "dv2-mini-vae.safetensors", detector=DEFAULT_FILE, protocol=arguments.protocol,
         steps=arguments.steps, pairs=arguments.pairs, seeds=tuple(arguments.seeds),
     )  # fmt: skip
     jobs = jobs_of(study, named(arguments.rows))
@@ -57,6 +61,20 @@ def main(arguments: argparse.Namespace) -> None:
         waiting = [job.name for job in jobs if job.missing(study)]
         if waiting:
             print(f"other processes are still at work on {waiting}; the last to end writes the whole table.")
+
+
+def shipped_base(folder: Path) -> Path:
+    """The miniature's base and text encoder as an export without an adapter, in `folder`."""
+    from filelock import FileLock
+
+    from ..train.files import BASE, TEXT
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "copying.lock"):
+        for path in (MODELS / "diffusion_models" / BASE, MODELS / "text_encoders" / TEXT):
+            if not (folder / path.name).exists():
+                shutil.copyfile(path, folder / path.name)
+    return folder
 
 
 def plan(study: Study, jobs: Sequence[Job]) -> str:

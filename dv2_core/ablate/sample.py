@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion import ddim_sample
 from ..evaluate.pairs import Pair, to_bytes
-from ..world.latent import PATCH, MiniVAE, PatchPCA
+from ..world.latent import PATCH, MiniVAE
 from ..world.text import WordTokenizer
 from .rows import Row
 from .study import Study, read_metadata
@@ -43,7 +43,7 @@ class Sampler:
         self.model = TrainingModel(self.config, len(self.tokenizer), self.device).eval()
         load_exported(self.model, weights)
         self.model.to(self.device)
-        self.latent, self.vae = PatchPCA.load(study.latent), MiniVAE.load(study.vae).to(self.device)
+        self.vae = MiniVAE.load(study.vae).to(self.device)
 
     def clips(self, pairs: list[Pair]) -> list[np.ndarray]:
         """One clip per pair, uint8 [F, H, W, 3]; the noise of pair i is the same for every row, seed and step."""
@@ -62,7 +62,7 @@ class Sampler:
         """[B * F, C, h, w]"""
         config, adapter, count = self.config, self.config.adapter, len(pairs)
         masks = torch.cat([pair.clip.masks for pair in pairs])[:, None].to(self.device)  # [B * F, 1, H, W]
-        subject = self.latent.encode(torch.stack([pair.clip.subject for pair in pairs])).to(self.device)
+        subject = self.vae.encode(torch.stack([pair.clip.subject for pair in pairs]).to(self.device))
         tokens = self._tokens([pair.clip.caption for pair in pairs])
         empty = self._tokens([""] * count)
         keep = torch.ones(count, device=self.device)

@@ -29,7 +29,7 @@ class Study:
 
     Attributes:
         base: folder with the exported base and text encoder that every row starts from.
-        atlas, latent, vae, detector: files of the mini-world and of the measuring.
+        atlas: file of the sprites. vae: file of the miniature's autoencoder. detector: file of the segmenter.
         protocol: a key of PROTOCOLS.
         steps: optimiser steps of every training. pairs: validation pairs, 1..48. seeds: of the trainings.
         training, clips: settings of every training and of its clips, as in a training config.
@@ -38,7 +38,6 @@ class Study:
     base: Path
     out: Path
     atlas: Path
-    latent: Path
     vae: Path
     detector: Path
     protocol: str = "frozen"
@@ -84,7 +83,7 @@ class Study:
             "data": {
                 "kind": "mini-world",
                 "atlas": str(self.atlas),
-                "latent": str(self.latent),
+                "latent": str(self.vae),
                 "text_tokens": shape["max_position_embeddings"],
                 **self.clips,
             },
@@ -104,8 +103,8 @@ class Study:
         """What all results of one folder have in common, weights and data by their SHA-256."""
         from ..train.files import BASE, TEXT
 
-        files = {"base": self.base / BASE, "text": self.base / TEXT, "atlas": self.atlas, "latent": self.latent,
-                 "vae": self.vae, "detector": self.detector}  # fmt: skip
+        files = {"base": self.base / BASE, "text": self.base / TEXT, "atlas": self.atlas, "vae": self.vae,
+                 "detector": self.detector}  # fmt: skip
         kept = {k: v for k, v in asdict(self).items() if k in ("protocol", "steps", "pairs", "training", "clips")}
         sha256 = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
         return json.loads(json.dumps({**kept, "world_seed": WORLD_SEED, "sha256": sha256}))

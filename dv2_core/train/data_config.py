@@ -96,7 +96,7 @@ class MiniWorldConfig(DataConfig):
     """Clips drawn from the mini-world's atlas, without end (see ``dv2_core.world``).
 
     Attributes:
-        atlas, latent: files of the mini-world.
+        atlas: file of the sprites. latent: file of a patch PCA, or of the autoencoder that holds it.
         size: side of the square frames in pixels.
         text_tokens: length of a tokenised caption.
     """

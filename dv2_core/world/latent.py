@@ -6,6 +6,7 @@ decoder (`decoder_init`, `train_vae`) is still being trained.
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -83,7 +84,30 @@ class PatchPCA:
 
     @classmethod
     def load(cls, path: str | Path) -> "PatchPCA":
-        return cls(**load_file(str(path)))
+        """From a file of its own, or from the autoencoder that it was written into (`write_pca_encoder`).
+
+        A PCA fitted anew has other signs and, where variances are close, other axes: what was trained on an
+        autoencoder's latents needs that autoencoder's."""
+        tensors = load_file(str(path))
+        return cls(**tensors) if "encode_weight" in tensors else cls.of(MiniVAE.load(path))
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, vae: "MiniVAE") -> "PatchPCA":
+        """The transform that an autoencoder's encoder computes; its decode is the linear least-squares one.
+
+        Raises ValueError if the encoder is no linear transform of patches."""
+        size = 3 * PATCH * PATCH
+        units = torch.cat([torch.zeros(1, size), torch.eye(size)])[:, :, None, None].double()
+        encode_bias, *columns = deepcopy(vae).double().encode(F.pixel_shuffle(units, PATCH)).flatten(1)
+        encode_weight = torch.stack(columns, 1) - encode_bias[:, None]  # [C, 192]
+        decode_weight = torch.linalg.pinv(encode_weight)
+        parts = encode_weight, encode_bias, decode_weight, -decode_weight @ encode_bias
+        pca = cls(*(part.float() for part in parts))
+        probe = torch.rand(2, 3, 2 * PATCH, 2 * PATCH, generator=torch.Generator().manual_seed(0))
+        if not torch.allclose(pca.encode(probe), vae.encode(probe), atol=1e-3):
+            raise ValueError("This autoencoder's encoder is no linear transform of patches; give the miniature's.")
+        return pca
 
 
 def to_patches(frames: torch.Tensor) -> torch.Tensor:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dv2_core.ablate import jobs, measure, rows, run
 from dv2_core.ablate.jobs import Job, claim, jobs_of, results
 from dv2_core.ablate.rows import ROWS, TRAINING, UNTRAINED, named
-from dv2_core.ablate.study import Study, validation_pairs
+from dv2_core.ablate.study import Study, read_metadata, validation_pairs
 from dv2_core.drawn import drawn_subjects
 from dv2_core.evaluate.detector import DEFAULT_FILE
 from dv2_core.evaluate.pairs import draw_pairs
@@ -21,10 +22,8 @@ from dv2_core.model import UNet3DConfig
 from dv2_core.train import files, loop
 from dv2_core.train.config import TrainConfig
 from dv2_core.world.atlas import Atlas, Sprite, fit_sprite
-from dv2_core.world.clips import World
-from dv2_core.world.latent import PatchPCA
 
-REPO = Path(__file__).resolve().parents[2]
+VAE = run.MODELS / "vae" / "dv2-mini-vae.safetensors"
 UNET = UNet3DConfig(24, 24, 32, (1, 1), 1, (1,), 16, 2, 32)
 SOME = ["full", "mask-1", "uncond-subject"]
 
@@ -38,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an atlas of drawn subjects, the latent fitted to it, and the export of a base."""
+    """A folder with an atlas of drawn subjects and the export of a base."""
     folder = tmp_path_factory.mktemp("world")
     pictures = drawn_subjects()
     sprites = [
@@ -47,9 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     atlas = Atlas(np.stack([fit_sprite(np.asarray(picture)) for picture in pictures.values()]), sprites)
     atlas.save(folder / "atlas.safetensors")
-    clips = World(atlas, "train")
-    PatchPCA.fit(clips.clip(n).frames for n in range(24)).save(folder / "latent.safetensors")
-    data = {"atlas": str(folder / "atlas.safetensors"), "latent": str(folder / "latent.safetensors"), "num_frames": 2}
+    data = {"atlas": str(folder / "atlas.safetensors"), "latent": str(VAE), "num_frames": 2}
     config = TrainConfig.from_dict({
         "trains": ["base", "text"], "steps": 1, "batch": 2, "data": data, "unet": UNET.to_dict(),
         "text": {"width": 32, "layers": 1, "heads": 4}, "adapter": {"prediction": "v"},
@@ -63,8 +60,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(world: Path, tmp_path: Path) -> Study:
     return Study(
         base=world / "base" / "export", out=tmp_path / "out", atlas=world / "atlas.safetensors",
-        latent=world / "latent.safetensors", vae=REPO / "models" / "vae" / "dv2-mini-vae.safetensors",
-        detector=DEFAULT_FILE, steps=2, pairs=2, seeds=(0, 1),
+        vae=VAE, detector=DEFAULT_FILE, steps=2, pairs=2, seeds=(0, 1),
         training={**TRAINING, "batch": 2, "mixed_precision": "no"}, clips={"size": 64, "num_frames": 2},
     )  # fmt: skip
 
@@ -164,6 +160,18 @@ def test_a_base_that_comes_with_an_adapter_is_refused(study: Study, tmp_path: Pa
         dataclasses.replace(study, base=tmp_path)
     with pytest.raises(ValueError, match="has no dv2-mini-base"):
         dataclasses.replace(study, base=tmp_path / "nowhere")
+
+
+def test_without_a_base_every_row_starts_from_the_miniatures(study: Study, tmp_path: Path) -> None:
+    from dv2_core.train.files import load_exported
+    from dv2_core.train.model import TrainingModel
+
+    base = run.shipped_base(tmp_path / "base")
+    assert run.shipped_base(base) == base
+    full = dataclasses.replace(study, base=base).config(named(["full"])[0], 0)
+    words = files.json.loads(read_metadata(base / files.TEXT)["dreamvideo2.words"])
+    load_exported(TrainingModel(full, len(words) + 4, torch.device("cpu")), base)
+    assert full.trains == ("adapter",) and full.adapter.prediction == "v_zsnr"
 
 
 def test_a_claim_is_held_by_one_and_is_free_again_afterwards(tmp_path: Path) -> None:

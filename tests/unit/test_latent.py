@@ -62,6 +62,22 @@ def test_the_constructed_taesd_encoder_equals_the_pca(pca: PatchPCA, frames: tor
             assert (same.encode(frames) - pca.encode(frames)).abs().max() < 1e-4
 
 
+def test_the_pca_is_read_back_from_the_autoencoder_file(pca: PatchPCA, frames: torch.Tensor, tmp_path: Path):
+    vae = MiniVAE()
+    write_pca_encoder(vae, pca)
+    vae.save(tmp_path / "vae.safetensors")
+    read = PatchPCA.load(tmp_path / "vae.safetensors")
+    for name in ("encode_weight", "encode_bias"):  # the file holds the smallest numbers less exactly
+        assert (getattr(read, name) - getattr(pca, name)).abs().max() < 1e-6
+    latents = pca.encode(frames)
+    assert (read.decode(latents) - pca.decode(latents)).abs().max() < 0.02  # of the mean patch, what latents cannot say
+
+
+def test_an_autoencoder_whose_encoder_is_not_linear_has_no_pca():
+    with pytest.raises(ValueError, match="no linear transform"):
+        PatchPCA.of(MiniVAE())
+
+
 @pytest.mark.parametrize("size", [24, 64, 80])
 def test_the_constructed_taesd_decoder_starts_as_the_linear_decode(pca: PatchPCA, frames: torch.Tensor, size: int):
     vae = MiniVAE()
