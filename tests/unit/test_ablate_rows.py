@@ -52,7 +52,10 @@ def study(tmp_path: Path) -> Study:
     text = {"dreamvideo2.text": json.dumps(shape), "format": "dreamvideo2-text"}
     for name, metadata in ((files.BASE, unet), (files.TEXT, text)):
         save_file({"weight": torch.zeros(1)}, tmp_path / name, metadata=metadata)
-    return Study(base=tmp_path, out=tmp_path / "out", atlas=tmp_path / "atlas", vae=tmp_path / "vae", detector=DEFAULT_FILE, steps=30)  # fmt: skip
+    return Study(
+        base=tmp_path, out=tmp_path / "out", atlas=tmp_path / "atlas", vae=tmp_path / "vae", detector=DEFAULT_FILE,
+        steps=30,
+    )  # fmt: skip
 
 
 def differences(config: TrainConfig, other: TrainConfig) -> dict[str, Any]:
