@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 Side = Callable[[], Any]
 
@@ -48,15 +47,7 @@ def peak_memory(run: Side, device: torch.device) -> tuple[Any, int]:
         return result, torch.cuda.max_memory_allocated(device) - before
     from ..train.dry_run import Meter  # the extra "train"
 
-    class Made(Meter):
-        """A view of a weight makes nothing: what an operation is given was there, or has been counted."""
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            given = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
-            self._known.update(tensor.untyped_storage()._cdata for tensor in given)
-            return super().__torch_dispatch__(func, types, args, kwargs)
-
-    with Made() as meter:
+    with Meter() as meter:
         result = run()
     return result, meter.peak
 

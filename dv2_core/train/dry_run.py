@@ -32,7 +32,8 @@ CPU_LIMIT = 1e12  # FLOPs of a pass that a CPU is asked to run for the time esti
 class Meter(TorchDispatchMode):
     """Counts what is done inside: FLOPs, and the bytes of the tensors made there that are alive (at most: ``peak``).
 
-    FLOPs by torch's formulas; its FlopCounterMode is not used because it keeps alive what it counts.
+    A view of a weight makes nothing: what an operation is given was there, or has been counted. FLOPs by torch's
+    formulas; its FlopCounterMode is not used because it keeps alive what it counts.
     """
 
     def __init__(self) -> None:
@@ -44,10 +45,11 @@ class Meter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if func.overloadpacket in flop_registry:
             self.flops += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 storage = leaf.untyped_storage()
-                if storage._cdata not in self._known:
+                if storage._cdata not in self._known | given:
                     self._known.add(storage._cdata)
                     self.now += storage.nbytes()
                     self.peak = max(self.peak, self.now)

@@ -154,6 +154,16 @@ def test_a_dry_run_knows_what_gradient_checkpointing_saves_and_costs(tiny_config
     assert 1.1 * plain.flops < recomputed.flops < 1.5 * plain.flops
 
 
+def test_memory_counts_what_is_made_and_no_view_of_what_was_there() -> None:
+    layer, x = torch.nn.Linear(100, 50), torch.randn(8, 100)
+    with dry_run.Meter() as meter:
+        x.view(4, 200)[:2].add_(1)
+    assert meter.peak == 0
+    with dry_run.Meter() as meter:  # the layer transposes its weight
+        layer(layer(x).repeat(1, 2))
+    assert meter.peak == 4 * 8 * (100 + 50)  # the first output is gone when the second is made
+
+
 def test_a_dry_run_names_the_files_that_are_missing(tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "work", lambda *_: dry_run.Work(10**15, 2**34))  # more than a CPU is asked to run
     data = dataclasses.replace(tiny_config.data, atlas="no/atlas.safetensors")  # type: ignore[call-arg]
