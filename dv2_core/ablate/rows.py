@@ -36,7 +36,7 @@ FULL: dict[str, Any] = {
     "ref_timestep": "zero",
     "ref_uncond": "drop",
     "motion_uncond": "same",
-    "steps": 25,
+    "steps": 15,
     "cfg": 2.0,
 }
 
