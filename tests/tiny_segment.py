@@ -9,6 +9,9 @@ from typing import Any
 import torch
 
 WORDS = ("red", "ball", "dog", "a")
+
+#: Where BERT has them: the network knows the marks between names by these numbers.
+BERTS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103, ".": 1012, "?": 1029}
 SIDE = 128  # of the square that the tiny SAM 2 reads
 
 
@@ -17,8 +20,10 @@ def save_grounding_dino(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", *WORDS, *letters]
-    vocabulary = list(dict.fromkeys(vocabulary + ["##" + c for c in letters]))
+    vocabulary = [f"[unused{n}]" for n in range(1030)]
+    for word, number in BERTS.items():
+        vocabulary[number] = word
+    vocabulary = list(dict.fromkeys([*vocabulary, *WORDS, *letters, *("##" + c for c in letters)]))
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
     tf.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
     backbone = tf.SwinConfig(

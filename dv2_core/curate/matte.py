@@ -68,14 +68,14 @@ class MatteSegmenter:
             self.known[key] = F.interpolate(found[:, :1].float(), frame.shape[:2], mode="bilinear")[0, 0]
         return self.known[key]
 
-    def detect(self, frames: Tensor, word: str, threshold: float, batch: int = 1) -> list[list[Detection]]:
-        """The box of every thing that stands out, the surest first; ``word`` is not looked at."""
+    def detect(self, frames: Tensor, words: Sequence[str], threshold: float) -> list[list[Detection]]:
+        """The box of every thing that stands out, the largest first; ``words`` are not looked at."""
         return [
             [Detection(box, score) for box, score, _ in pieces(matte) if score >= threshold]
             for matte in self.mattes(frames)
         ]
 
-    def segment(self, frames: Tensor, prompts: Sequence[Prompt], batch: int = 1) -> Tensor:
+    def segment(self, frames: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """What stands out most where each prompt's box is: bool [F, H, W]."""
         masks = torch.zeros(frames.shape[:3], dtype=torch.bool)
         for n, (matte, prompt) in enumerate(zip(self.mattes(frames), prompts, strict=True)):

@@ -56,33 +56,43 @@ def chosen_stages(config: CurateConfig) -> tuple[list[Stage], list[Stage]]:
     return videos, clips
 
 
-def advanced_parts(videos: list[Clip], store: Store, tallies: dict[str, Tally]) -> list[Work]:
-    """A few videos probed and split: the work on their clips, not begun, and on the videos that were rejected."""
+def listed(config: CurateConfig) -> Iterator[tuple[list[Clip], list[Clip]]]:
+    """The source, ``batch`` videos at a time: (those that are new, those that the source names once more)."""
+    seen: set[str] = set()
+    for videos in windows(read_source(config), config.batch):
+        new, again = [], []
+        for video in videos:
+            (again if video.id in seen else new).append(video)
+            seen.add(video.id)
+        yield new, again
+
+
+def batches(videos: list[Clip], store: Store, tallies: dict[str, Tally]) -> Iterator[list[Work]]:
+    """A few videos probed and split: the work on their clips, not begun, and on the videos that were rejected.
+
+    ``batch`` of them at a time. Which clips are together depends on the source alone, not on where an earlier run was
+    stopped or on which machine this is, since models may give other last digits in other company.
+    """
+    config = store.tools.config
     found = [store.resume(video, source_digest(video)) for video in videos]
-    advance(found, chosen_stages(store.tools.config)[0], store, tallies)
+    advance(found, chosen_stages(config)[0], store, tallies)
     works: list[Work] = []
     for video in found:
         clips = parts(video.clip) if video.reason is None else []
         works += [store.resume(clip, digest(video.key, clip.id, clip.start)) for clip in clips] or [video]
-    return works
+    yield from windows(iter(works), config.batch)
 
 
 def curated(tools: Tools, tallies: dict[str, Tally], counts: Counts) -> Iterator[tuple[Clip, Reason | None, str]]:
     """(clip, reason or None, the stage that rejected it), in the order of the source."""
     store = Store(tools)
-    seen: set[str] = set()
-    for videos in windows(read_source(tools.config), tools.config.batch):
-        counts.videos += len(videos)
-        fresh = []
-        for video in videos:
-            if video.id in seen:
-                yield video, Reason("listed twice", "the source names this video before"), "import"
-            else:
-                seen.add(video.id)
-                fresh.append(video)
-        for group in windows(iter(advanced_parts(fresh, store, tallies)), tools.config.batch):
-            advance(group, chosen_stages(tools.config)[1], store, tallies)
-            for work in group:
+    for videos, again in listed(tools.config):
+        counts.videos += len(videos) + len(again)
+        for video in again:
+            yield video, Reason("listed twice", "the source names this video before"), "import"
+        for works in batches(videos, store, tallies):
+            advance(works, chosen_stages(tools.config)[1], store, tallies)
+            for work in works:
                 yield work.clip, work.reason, work.at
 
 

@@ -10,29 +10,29 @@ may be given instead (``given``), a filter for subjects that get lost (``visible
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from .. import rle
 from ..boxes import Box
-from ..segment import Prompt
+from ..segment import Detection, Prompt
 from ..segment.compose import without_specks
 from .clip import Clip, Reason
 from .config import CurateConfig
 from .geometry import box_of, enlarged, first_box, in_fractions, in_pixels, iou
 from .given import read_given
-from .tools import SetupError, Tools
+from .passes import Question, Result, Run, each, together
+from .tools import Tools
 from .video import cuts, encode, picture_files
 from .video import probe as probe_video
 from .video import split as split_scenes
 from .words import subject_word
-
-Result = Clip | Reason
 
 #: Height in pixels of the frames that sharpness is measured in.
 SHARPNESS_HEIGHT = 256
@@ -45,32 +45,15 @@ class Stage:
     run: clips -> their results, in order, as they come. reads: the settings that it depends on, beside the clip.
     judges: it decides and changes nothing but the scores, so that nothing after it depends on it, and a person may
     overrule it. asks: what of a person's verdict it looks at, if anything.
+    whole: what a model sees together may change the last digits, so the stage runs for all clips of a batch or none.
     """
 
     name: str
-    run: Callable[[Sequence[Clip], Tools], Iterator[Result]]
+    run: Run
     reads: Callable[[CurateConfig], Any]
     judges: bool = False
     asks: str = ""
-
-
-def each(function: Callable[[Clip, Tools], Result]) -> Callable[[Sequence[Clip], Tools], Iterator[Result]]:
-    """A stage's ``run`` out of a function of one clip; a ValueError of its reader or model rejects that clip."""
-
-    def run(clips: Sequence[Clip], tools: Tools) -> Iterator[Result]:
-        for clip in clips:
-            yield _tried(function, clip, tools)
-
-    return run
-
-
-def _tried(function: Callable[[Clip, Tools], Result], clip: Clip, tools: Tools) -> Result:
-    try:
-        return function(clip, tools)
-    except SetupError:
-        raise
-    except ValueError as error:
-        return Reason("broken", str(error))
+    whole: bool = False
 
 
 # --- raw videos -------------------------------------------------------------------------------------------------------
@@ -123,15 +106,21 @@ def given(clip: Clip, tools: Tools) -> Result:
 # --- 1. the subject's word --------------------------------------------------------------------------------------------
 
 
-def caption(clips: Sequence[Clip], tools: Tools) -> Iterator[Result]:
+def _uncaptioned(clip: Clip, tools: Tools) -> Result | Question:
     """What the clip shows: as given, or of its middle frame."""
-    silent = [clip for clip in clips if not clip.caption]
-    frames = [tools.pictures(clip, [(clip.span[0] + clip.span[1]) // 2])[0] for clip in silent]
+    return clip if clip.caption else Question(tools.pictures(clip, [sum(clip.span) // 2])[0])
+
+
+def _captions(pictures: Tensor, _: Sequence[None], tools: Tools) -> list[str]:
     config = tools.config.caption
-    texts = iter(tools.captioner.captions(frames, config.prompt, config.tokens) if silent else [])
-    for clip in clips:
-        words = clip.caption or next(texts)
-        yield replace(clip, caption=words) if words else Reason("no caption", "the captioner had nothing to say")
+    return tools.captioner.captions(pictures, config.prompt, config.tokens)
+
+
+def _captioned(clip: Clip, words: str, tools: Tools) -> Result:
+    return replace(clip, caption=words) if words else Reason("no caption", "the captioner had nothing to say")
+
+
+caption = together(_uncaptioned, _captions, _captioned)
 
 
 def subject(clip: Clip, tools: Tools) -> Result:
@@ -148,17 +137,23 @@ def subject(clip: Clip, tools: Tools) -> Result:
 # --- 2. boxes and masks -----------------------------------------------------------------------------------------------
 
 
-def detect(clip: Clip, tools: Tools) -> Result:
+def _unlocated(clip: Clip, tools: Tools) -> Result | Question:
     """The subject's box in the first frame; rejects unless there is exactly one (the first of the three filters)."""
     if clip.start or clip.masks or clip.boxes:
         return clip
     if not clip.phrase:
         return Reason("no subject", "there is no word for it")
-    config = tools.config.detect
-    found = tools.detector.detect(tools.pictures(clip, [clip.first]), clip.phrase, config.threshold)[0]
+    return Question(tools.pictures(clip, [clip.first])[0], clip.phrase)
+
+
+def _detections(pictures: Tensor, words: Sequence[str], tools: Tools) -> list[list[Detection]]:
+    return tools.detector.detect(pictures, words, tools.config.detect.threshold)
+
+
+def _located(clip: Clip, found: list[Detection], tools: Tools) -> Result:
     apart: list[Box] = []
     for detection in found:
-        if all(iou(detection.box, box) <= config.same for box in apart):
+        if all(iou(detection.box, box) <= tools.config.detect.same for box in apart):
             apart.append(detection.box)
     if len(apart) != 1:
         code = "several boxes" if apart else "no box"
@@ -167,16 +162,28 @@ def detect(clip: Clip, tools: Tools) -> Result:
     return located.scored(grounding=found[0].score)
 
 
-def segment(clip: Clip, tools: Tools) -> Result:
+detect = together(_unlocated, _detections, _located)
+
+
+def _unsegmented(clip: Clip, tools: Tools) -> Result | Question:
     """The subject's mask in the first frame."""
     if clip.masks or clip.start_mask:
         return clip
     box, number = first_box(clip)
-    frames = tools.pictures(clip, [number])
-    mask = without_specks(tools.segmenter.segment(frames, [Prompt(box=in_fractions(box, clip))]))
+    return Question(tools.pictures(clip, [number])[0], Prompt(box=in_fractions(box, clip)))
+
+
+def _first_masks(pictures: Tensor, prompts: Sequence[Prompt], tools: Tools) -> list[Tensor]:
+    return list(without_specks(tools.segmenter.segment(pictures, prompts)))
+
+
+def _segmented(clip: Clip, mask: Tensor, tools: Tools) -> Result:
     if not bool(mask.any()):
         return Reason("no mask", "nothing is segmented in the subject's box")
-    return replace(clip, start_mask=rle.encode(enlarged(mask, clip)[0]), ref_frame=number)
+    return replace(clip, start_mask=rle.encode(enlarged(mask[None], clip)[0]), ref_frame=first_box(clip)[1])
+
+
+segment = together(_unsegmented, _first_masks, _segmented)
 
 
 def track(clip: Clip, tools: Tools) -> Result:
@@ -264,15 +271,30 @@ def cut(clip: Clip, tools: Tools) -> Result:
     return Reason("cut", f"a scene begins in frame {found[0]}") if found else clip
 
 
-def text(clip: Clip, tools: Tools) -> Result:
+def _first_frame(clip: Clip, tools: Tools) -> Question:
     """The detector sees no watermark and no caption in the first frame."""
+    return Question(tools.pictures(clip, [clip.first])[0])
+
+
+def _texts(pictures: Tensor, _: Sequence[None], tools: Tools) -> list[dict[str, float]]:
+    """{word: best score} of what is found in each picture."""
     config = tools.config.quality
-    frame = tools.pictures(clip, [clip.first])
+    scores: list[dict[str, float]] = [{} for _ in pictures]
     for word in config.text:
-        found = tools.detector.detect(frame, word, config.text_threshold)[0]
-        if found:
-            return Reason("text", f"{word} in the first frame (score {found[0].score:.2f})")
+        found = tools.detector.detect(pictures, [word] * len(pictures), config.text_threshold)
+        for picture, detections in zip(scores, found, strict=True):
+            if detections:
+                picture[word] = detections[0].score
+    return scores
+
+
+def _without_text(clip: Clip, found: dict[str, float], tools: Tools) -> Result:
+    for word, score in found.items():
+        return Reason("text", f"{word} in the first frame (score {score:.2f})")
     return clip
+
+
+text = together(_first_frame, _texts, _without_text)
 
 
 def verdict(clip: Clip, tools: Tools) -> Result:
@@ -297,14 +319,14 @@ VIDEO_STAGES = (
 CLIP_STAGES = (
     Stage("verdict", each(verdict), _nothing, judges=True, asks="verdict"),
     Stage("given", each(given), _nothing),
-    Stage("caption", caption, lambda c: _looks(c, c.caption, c.models.captioner)),
+    Stage("caption", caption, lambda c: _looks(c, c.caption, c.models.captioner), whole=True),
     Stage("subject", each(subject), lambda c: [c.subject, c.models.language], asks="word"),
     Stage("blur", each(blur), lambda c: [c.side, c.quality.sharpness], judges=True),
     Stage("cut", each(cut), lambda c: c.split.cut, judges=True),
-    Stage("detect", each(detect), lambda c: _looks(c, c.detect, c.models.detector)),
+    Stage("detect", detect, lambda c: _looks(c, c.detect, c.models.detector), whole=True),
     Stage("size", each(size), lambda c: c.size, judges=True),
-    Stage("text", each(text), lambda c: _looks(c, c.quality, c.models.detector), judges=True),
-    Stage("segment", each(segment), lambda c: _looks(c, c.models.segmenter)),
+    Stage("text", text, lambda c: _looks(c, c.quality, c.models.detector), judges=True, whole=True),
+    Stage("segment", segment, lambda c: _looks(c, c.models.segmenter), whole=True),
     Stage("track", each(track), lambda c: _looks(c, c.models.tracker or c.models.segmenter)),
     Stage("boxes", each(boxes), _nothing),
     Stage("visible", each(visible), lambda c: c.visible, judges=True),

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from itertools import compress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -74,37 +75,41 @@ class Tally:
 
 
 def advance(works: Sequence[Work], stages: Sequence[Stage], store: Store, tallies: dict[str, Tally]) -> None:
-    """Take the clips through the stages, each only where it has not been yet. Every result is on disk before the
-    next one is begun."""
+    """Take the clips of a batch through the stages, each only where it has not been yet. Every result is on disk before
+    the next one is begun."""
     for stage in stages:
-        todo = []
-        for work in works:
-            if work.reason is not None:
-                continue
-            told = store.tools.verdicts.get(work.id, {})
-            if stage.judges and told.get("verdict") == "accept":
-                continue
-            key = digest(work.key, stage.name, stage.reads(store.tools.config), told.get(stage.asks))
-            if work.entries.get(stage.name, {}).get("key") == key:
-                _take(work, stage, work.entries[stage.name])
-            else:
-                todo.append((work, key))
-        if not todo:
-            continue
-        tally = tallies.setdefault(stage.name, Tally())
-        started = perf_counter()
-        results = stage.run([work.clip for work, _ in todo], store.tools)
-        for (work, key), result in zip(todo, results, strict=True):
-            entry: dict[str, Any] = {"key": key}
-            if isinstance(result, Reason):
-                entry["reason"] = [result.code, result.detail]
-            else:
-                entry["adds"] = difference(work.clip, result)
-            work.entries[stage.name] = entry
-            store.save(work)
-            _take(work, stage, entry)
-            tally.clips += 1
-        tally.seconds += perf_counter() - started
+        going = [work for work in works if work.reason is None and not _overruled(work, stage, store.tools)]
+        keys = [_key(work, stage, store.tools) for work in going]
+        known = [work.entries.get(stage.name, {}).get("key") == key for work, key in zip(going, keys, strict=True)]
+        if not all(known):
+            runs = [stage.whole or not there for there in known]
+            tally = tallies.setdefault(stage.name, Tally())
+            started = perf_counter()
+            results = stage.run([work.clip for work in compress(going, runs)], store.tools)
+            ran = compress(zip(going, keys, known, strict=True), runs)
+            for (work, key, there), result in zip(ran, results, strict=True):
+                if not there:
+                    work.entries[stage.name] = _entry(key, work.clip, result)
+                    store.save(work)
+                    tally.clips += 1
+            tally.seconds += perf_counter() - started
+        for work in going:
+            _take(work, stage, work.entries[stage.name])
+
+
+def _overruled(work: Work, stage: Stage, tools: Tools) -> bool:
+    return stage.judges and tools.verdicts.get(work.id, {}).get("verdict") == "accept"
+
+
+def _key(work: Work, stage: Stage, tools: Tools) -> str:
+    told = tools.verdicts.get(work.id, {})
+    return digest(work.key, stage.name, stage.reads(tools.config), told.get(stage.asks))
+
+
+def _entry(key: str, clip: Clip, result: Clip | Reason) -> dict[str, Any]:
+    if isinstance(result, Reason):
+        return {"key": key, "reason": [result.code, result.detail]}
+    return {"key": key, "adds": difference(clip, result)}
 
 
 def _take(work: Work, stage: Stage, entry: dict[str, Any]) -> None:

@@ -31,11 +31,11 @@ class SetupError(ValueError):
 
 
 class Finder(Protocol):
-    def detect(self, frames: Tensor, word: str, threshold: float, batch: int = ...) -> list[list[Detection]]: ...
+    def detect(self, frames: Tensor, words: Sequence[str], threshold: float) -> list[list[Detection]]: ...
 
 
 class Cutter(Protocol):
-    def segment(self, frames: Tensor, prompts: Sequence[Prompt], batch: int = ...) -> Tensor: ...
+    def segment(self, frames: Tensor, prompts: Sequence[Prompt]) -> Tensor: ...
 
 
 class Follower(Protocol):

@@ -228,6 +228,6 @@ class WordFinder:
         self.detector, self.word, self.threshold, self.progress = detector, word, threshold, progress
 
     def boxes(self, frames: torch.Tensor) -> Array:
-        pictures = frames.permute(0, 2, 3, 1)
-        found = self.detector.detect(pictures, self.word, self.threshold, progress=self.progress)
+        words = [self.word] * len(frames)
+        found = self.detector.detect(frames.permute(0, 2, 3, 1), words, self.threshold, progress=self.progress)
         return np.array([candidates[0].box if candidates else [np.nan] * 4 for candidates in found])

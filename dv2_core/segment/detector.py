@@ -5,6 +5,7 @@ The network is the one of `transformers`; weights are a local folder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,27 +64,32 @@ class Detector(LocalModel):
     def detect(
         self,
         frames: Tensor,
-        word: str,
+        words: Sequence[str],
         threshold: float = THRESHOLD,
         batch: int = BATCH,
         progress: Progress | None = None,
     ) -> list[list[Detection]]:
-        """Every box of what `word` names with a score of at least `threshold`, best first, for each frame.
+        """Every box of what each frame's word names with a score of at least `threshold`, best first.
 
-        frames: [F, H, W, 3], 0..1. word: one or a few English words naming one thing. batch: frames per pass.
-        Raises ValueError for frames, words and thresholds that make no sense.
+        frames: [F, H, W, 3], 0..1. words: one per frame, each of one or a few English words naming one thing.
+        batch: frames per pass; shorter words are filled up in it, and the network does not look at what fills them.
+        Raises ValueError for frames, words and thresholds that make no sense, and for another number of words.
         """
         frames = check_frames(frames)
         if not 0 <= threshold <= 1:
             raise ValueError(f"The threshold is {threshold}; it must be from 0 to 1, usually {THRESHOLD}.")
-        text = self._text(word)
+        if isinstance(words, str) or len(words) != len(frames):
+            given = "one text" if isinstance(words, str) else f"{len(words)} words"
+            raise ValueError(f"There are {len(frames)} pictures and {given}; give a list with one word per picture.")
+        texts = {word: self._text(word) for word in words}
         found: list[list[Detection]] = []
         with self.running() as device:
-            for part in frames.split(batch):
+            for start in range(0, len(frames), batch):
+                part, named = frames[start : start + batch], words[start : start + batch]
                 pictures = [(frame.clamp(0, 1) * 255).round().byte().cpu().numpy() for frame in part]
                 pixels = self.image_processor(images=pictures, return_tensors="pt").to(device)
-                words = self.tokenizer([text] * len(part), return_tensors="pt").to(device)
-                out = self.network(**pixels, **words)
+                tokens = self.tokenizer([texts[word] for word in named], padding=True, return_tensors="pt").to(device)
+                out = self.network(**pixels, **tokens)
                 scores = out.logits.float().sigmoid().amax(-1).cpu()  # [f, queries]: the best of all words
                 boxes = _corners(out.pred_boxes.float()).cpu()  # [f, queries, 4]
                 found += [_above(s, b, threshold) for s, b in zip(scores, boxes, strict=True)]
@@ -96,7 +102,7 @@ class Detector(LocalModel):
 
         Raises ValueError with the best score there was when none reaches the threshold; `where` names the picture.
         """
-        found = self.detect(image[None], word, 0.0)[0]
+        found = self.detect(image[None], [word], 0.0)[0]
         best = found[0].score if found else 0.0
         if best < threshold or not found:
             raise ValueError(

@@ -132,7 +132,7 @@ def words(lab: Any) -> Iterator[None]:
 def test_grounding_dino_finds_what_the_word_names(lab: Any, clip: Any, request_of: Any, words: None) -> None:
     core = lab.pack("dv2_core.segment")
     frames = clip[0][:3]
-    best = core.Detector.load(lab.models / "grounding-dino/tiny").detect(frames, "dog", 0.0)
+    best = core.Detector.load(lab.models / "grounding-dino/tiny").detect(frames, ["dog"] * len(frames), 0.0)
     expected = np.array([found[0].box for found in best]) * [WIDTH, HEIGHT, WIDTH, HEIGHT]
     inputs = dict(frames=frames, bounding_boxes=request_of[:3], **REQUEST)
     found = lab.call("DV2BoxAdherence", **inputs, **finding(detector="auto", word="dog", threshold=0.0))[5]

@@ -94,7 +94,7 @@ def test_detection_mask_and_tracking_are_what_the_same_models_find_when_called_b
     everything = [0.0, 1.0]
     clip = Clip(f"{name}.mp4", "", length=10, width=64, height=48)
     frames = pictures(videos / f"{name}.mp4", clip, range(10), side=64)
-    best = Detector.load(models["detector"]).detect(frames[:1], "ball", 0.0)[0][0]
+    best = Detector.load(models["detector"]).detect(frames[:1], ["ball"], 0.0)[0][0]
     run(
         videos, tmp_path / "out", models=models, detect={"threshold": best.score - 1e-6},
         size={"width": everything, "height": everything, "area": everything}, visible={"least": 0.0},

@@ -1,5 +1,6 @@
 """The paper's three filters, and the others, at their thresholds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from dv2_core import rle
 from dv2_core.boxes import Box
 from dv2_core.curate import stages
 from dv2_core.curate.clip import Clip, Reason
+from dv2_core.curate.passes import Result, Run
 from dv2_core.segment import Detection
 from tests.curation import settings
 
@@ -28,9 +30,9 @@ class Found:
     boxes: list[tuple[Box, float]]
     word: str = ""
 
-    def detect(self, frames: torch.Tensor, word: str, threshold: float, batch: int = 1) -> list[list[Detection]]:
-        found = [Detection(box, score) for box, score in self.boxes if score >= threshold and self.word in ("", word)]
-        return [found for _ in frames]
+    def detect(self, frames: torch.Tensor, words: Sequence[str], threshold: float) -> list[list[Detection]]:
+        found = [Detection(box, score) for box, score in self.boxes if score >= threshold]
+        return [found if self.word in ("", word) else [] for _, word in zip(frames, words, strict=True)]
 
 
 def tools(*found: tuple[Box, float], word: str = "", **values: Any) -> Any:
@@ -42,6 +44,12 @@ def tools(*found: tuple[Box, float], word: str = "", **values: Any) -> Any:
 
 def with_boxes(*boxes: Any) -> Clip:
     return replace(CLIP, frames=(0, len(boxes)), boxes=boxes)
+
+
+def one(run: Run, clip: Clip, tools: Any) -> Result:
+    """What a stage that takes several clips at once makes of this one."""
+    (result,) = run([clip], tools)
+    return result
 
 
 def code(result: Clip | Reason) -> str:
@@ -59,7 +67,7 @@ def code(result: Clip | Reason) -> str:
     ],
 )
 def test_exactly_one_box_of_the_word_in_the_first_frame_is_kept(found: list[Any], expected: str) -> None:
-    result = stages.detect(CLIP, tools(*found))
+    result = one(stages.detect, CLIP, tools(*found))
     assert code(result) == expected
     if isinstance(result, Clip):
         assert (result.start, result.ref_frame, result.scores) == ((20.0, 10.0, 60.0, 50.0), 0, {"grounding": 0.9})
@@ -67,8 +75,8 @@ def test_exactly_one_box_of_the_word_in_the_first_frame_is_kept(found: list[Any]
 
 def test_nothing_is_detected_where_boxes_or_masks_are_given_and_nothing_without_a_word() -> None:
     given = with_boxes((1.0, 1.0, 9.0, 9.0))
-    assert stages.detect(given, tools()) is given
-    assert code(stages.detect(replace(CLIP, phrase=""), tools((LEFT, 0.9)))) == "no subject"
+    assert one(stages.detect, given, tools()) is given
+    assert code(one(stages.detect, replace(CLIP, phrase=""), tools((LEFT, 0.9)))) == "no subject"
 
 
 @pytest.mark.parametrize(
@@ -111,8 +119,8 @@ def test_the_subject_must_be_seen_in_most_frames() -> None:
 
 
 def test_a_watermark_in_the_first_frame_is_found_by_the_detector() -> None:
-    assert code(stages.text(CLIP, tools((LEFT, 0.5), word="watermark"))) == "text"
-    assert code(stages.text(CLIP, tools((LEFT, 0.5), word="dog"))) == "kept"
+    assert code(one(stages.text, CLIP, tools((LEFT, 0.5), word="watermark"))) == "text"
+    assert code(one(stages.text, CLIP, tools((LEFT, 0.5), word="dog"))) == "kept"
 
 
 def test_a_clip_whose_frames_have_boxes_and_no_mask_is_of_no_use_to_the_trainer() -> None:

@@ -1,6 +1,7 @@
 """The parts of curation: settings, words, captions, salient objects, workers."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,8 @@ from dv2_core.curate.captioner import Captioner
 from dv2_core.curate.cluster import ClipWorker, packed, split_videos
 from dv2_core.curate.command import summary
 from dv2_core.curate.config import CurateConfig, read_toml
-from dv2_core.curate.importers import read_source
 from dv2_core.curate.matte import MatteSegmenter, pieces
-from dv2_core.curate.run import curate
+from dv2_core.curate.run import curate, listed
 from dv2_core.curate.words import subject_word
 from dv2_core.segment import Prompt
 from tests.curation import NAMES, rows_of, run, settings, write_folder
@@ -104,7 +104,7 @@ def test_a_clip_without_a_word_takes_that_of_its_caption(tmp_path: Path, monkeyp
 
 
 class Nothing:
-    def detect(self, frames: torch.Tensor, word: str, threshold: float, batch: int = 1) -> list[list[Any]]:
+    def detect(self, frames: torch.Tensor, words: Sequence[str], threshold: float) -> list[list[Any]]:
         return [[] for _ in frames]
 
 
@@ -187,10 +187,10 @@ def scene(*squares: tuple[int, int, int, float]) -> torch.Tensor:
 
 def test_what_stands_out_is_found_with_its_box_and_how_sure_it_is(salient: MatteSegmenter) -> None:
     frames = torch.stack([scene((8, 16, 20, 0.9), (48, 48, 12, 0.8), (60, 2, 2, 1.0)), scene()])
-    (large, small), nothing = salient.detect(frames, "dog", 0.5)
+    (large, small), nothing = salient.detect(frames, ["dog"] * 2, 0.5)
     assert large.box == (8 / 64, 16 / 64, 28 / 64, 36 / 64) and large.score == pytest.approx(0.9, abs=0.01)
     assert small.box == (48 / 64, 48 / 64, 60 / 64, 60 / 64) and nothing == []
-    assert [one.box for one in salient.detect(frames[:1], "dog", 0.85)[0]] == [large.box]
+    assert [one.box for one in salient.detect(frames[:1], ["dog"], 0.85)[0]] == [large.box]
     masks = salient.segment(frames, [Prompt(box=small.box), Prompt(box=small.box)])
     assert masks[0].nonzero().amin(0).tolist() == [48, 48] and int(masks[0].sum()) == 144 and not masks[1].any()
 
@@ -219,14 +219,14 @@ def test_what_workers_did_is_taken_as_it_is_and_the_result_is_that_of_one_machin
     """The operators of the cluster one after another, each with its own tools, as Ray calls them."""
     folder = write_folder(tmp_path / "videos", NAMES[:3], still=NAMES[2])
     (folder / "broken.mp4").write_bytes(b"no video")
-    config = settings(folder)
+    config = settings(folder, batch=3)
     curate(config, tmp_path / "one")
-    batch: Any = {"clip": [json.dumps(packed(clip)) for clip in read_source(config)]}
-    batch = split_videos(batch, config, tmp_path / "many", {}, Path.cwd())
-    assert len(batch["clip"]) == 3
-    batch = ClipWorker(config, tmp_path / "many", {}, Path.cwd())(batch)
-    done = [json.loads(text) for text in batch["tallies"]]
-    assert done[0]["probe"]["clips"] == 4 and done[0]["motion"]["clips"] == 3 and done[1:] == [{}, {}]
+    given = [{"clips": json.dumps([packed(video) for video in videos])} for videos, _ in listed(config)]
+    split = [row for batch in given for row in split_videos(batch, config, tmp_path / "many", {}, Path.cwd())]
+    assert [len(json.loads(row["clips"])) for row in split] == [2, 1]  # the broken one is among the first three
+    worker = ClipWorker(config, tmp_path / "many", {}, Path.cwd())
+    done = [json.loads(worker(row)["tallies"]) for row in split]
+    assert [(one["probe"]["clips"], one["motion"]["clips"]) for one in done] == [(3, 2), (1, 1)]
     counts, tallies = curate(config, tmp_path / "many")
     assert tallies == {} and counts.rejected == {"probe": {"broken": 1}, "motion": {"still": 1}}
     for name in ("clips.jsonl", "counts.json", "audit.html"):

@@ -215,6 +215,6 @@ def test_the_best_box_of_the_word_counts_and_none_above_the_threshold_is_a_miss(
     detector = Detector.load(tmp_path / "dino")
     video = moving_blob(3, 48, 64)
     found = WordFinder(detector, "dog", 0.0).boxes(video.permute(0, 3, 1, 2))
-    expected = [candidates[0].box for candidates in detector.detect(video, "dog", 0.0)]
+    expected = [candidates[0].box for candidates in detector.detect(video, ["dog"] * 3, 0.0)]
     assert found == pytest.approx(np.array(expected))
     assert np.isnan(WordFinder(detector, "dog", 1.0).boxes(video.permute(0, 3, 1, 2))).all()

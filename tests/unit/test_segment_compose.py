@@ -69,7 +69,7 @@ class Words:
 
     unk_token_id = -1
 
-    def __call__(self, text: str | list[str], return_tensors: str = "") -> Any:
+    def __call__(self, text: str | list[str], padding: bool = False, return_tensors: str = "") -> Any:
         if not return_tensors:
             return {"input_ids": [1, 2, 3]}
         return Inputs(input_ids=torch.ones(len(text), 3, dtype=torch.long))

@@ -123,7 +123,7 @@ def test_nothing_is_asked_of_the_network_and_no_code_of_a_folder_runs(
     words = json.loads((folders / "dino" / "tokenizer_config.json").read_text())
     words["auto_map"] = {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}
     (folders / "dino" / "tokenizer_config.json").write_text(json.dumps(words))
-    Detector.load(folders / "dino").detect(torch.rand(1, 32, 32, 3), "dog")
+    Detector.load(folders / "dino").detect(torch.rand(1, 32, 32, 3), ["dog"])
     Segmenter.load(folders / "sam2")
     VideoSegmenter.load(folders / "sam2")
     assert not proof.exists()

@@ -72,7 +72,7 @@ def test_the_detectors_boxes_and_scores_are_those_of_the_librarys_post_processin
     import transformers as tf
 
     height, width = frames.shape[1:3]
-    scores = [d.score for picture in detector.detect(frames[:2], "red ball", 0.0) for d in picture]
+    scores = [d.score for picture in detector.detect(frames[:2], ["red ball"] * 2, 0.0) for d in picture]
     threshold = sorted(scores)[len(scores) // 2]  # tells some from others
     processor = tf.GroundingDinoProcessor(detector.image_processor, detector.tokenizer)
     inputs = processor(images=pictures(frames[:2]), text=["red ball."] * 2, return_tensors="pt")
@@ -81,7 +81,7 @@ def test_the_detectors_boxes_and_scores_are_those_of_the_librarys_post_processin
     expected = processor.post_process_grounded_object_detection(
         out, inputs["input_ids"], threshold=threshold, text_threshold=0.3, target_sizes=[(height, width)] * 2
     )
-    found = detector.detect(frames[:2], "Red  ball", threshold + 1e-6)
+    found = detector.detect(frames[:2], ["Red  ball"] * 2, threshold + 1e-6)
     for mine, theirs in zip(found, expected, strict=True):
         assert 0 < len(mine) < 20
         order = theirs["scores"].argsort(descending=True)
@@ -95,9 +95,9 @@ def test_the_detectors_boxes_and_scores_are_those_of_the_librarys_post_processin
 def test_boxes_are_sorted_and_inside_the_picture_and_a_higher_threshold_keeps_the_best_of_them(
     detector: Detector, frames: torch.Tensor
 ) -> None:
-    everything = detector.detect(frames[:1], "dog", threshold=0.0)[0]
-    some = detector.detect(frames[:1], "dog", threshold=0.7)[0]
+    everything = detector.detect(frames[:1], ["dog"], threshold=0.0)[0]
     scores = [d.score for d in everything]
+    some = detector.detect(frames[:1], ["dog"], threshold=sorted(scores)[len(scores) // 2])[0]
     assert scores == sorted(scores, reverse=True) and 0 < len(some) < len(everything)
     assert some == everything[: len(some)]
     for x1, y1, x2, y2 in (d.box for d in everything):
@@ -105,10 +105,24 @@ def test_boxes_are_sorted_and_inside_the_picture_and_a_higher_threshold_keeps_th
 
 
 def test_frames_in_one_pass_or_one_by_one_give_the_same_boxes(detector: Detector, frames: torch.Tensor) -> None:
-    together, alone = (detector.detect(frames, "dog", threshold=0.5, batch=n) for n in (4, 1))
+    together, alone = (detector.detect(frames, ["dog"] * 7, threshold=0.5, batch=n) for n in (4, 1))
     for a, b in zip(together, alone, strict=True):
         assert [d.score for d in a] == pytest.approx([d.score for d in b], abs=1e-5)
         assert [x for d in a for x in d.box] == pytest.approx([x for d in b for x in d.box], abs=1e-5)
+
+
+def test_pictures_with_different_words_in_one_pass_give_each_what_its_own_word_gives_alone(
+    detector: Detector, frames: torch.Tensor
+) -> None:
+    words = ["a red ball", "dog", "red", "a red dog a ball", "dog", "a", "ball"]  # 1 to 5 tokens
+    together = detector.detect(frames, words, 0.0, batch=7)
+    alone = [detector.detect(frames[n : n + 1], [word], 0.0)[0] for n, word in enumerate(words)]
+    of_one_word = detector.detect(frames, ["dog"] * 7, 0.0)
+    for n, (mine, expected) in enumerate(zip(together, alone, strict=True)):
+        assert [d.score for d in mine] == pytest.approx([d.score for d in expected], abs=1e-5)
+        assert [x for d in mine for x in d.box] == pytest.approx([x for d in expected for x in d.box], abs=1e-5)
+        differs = max(abs(a.score - b.score) for a, b in zip(mine, of_one_word[n], strict=True)) > 1e-3
+        assert differs == (words[n] != "dog"), n
 
 
 def test_progress_tells_the_frames_that_are_done(
@@ -119,7 +133,7 @@ def test_progress_tells_the_frames_that_are_done(
         compute(lambda done, total: seen.append((done, total)))
         return seen
 
-    assert told(lambda p: detector.detect(frames, "dog", batch=3, progress=p)) == [(3, 7), (6, 7), (7, 7)]
+    assert told(lambda p: detector.detect(frames, ["dog"] * 7, batch=3, progress=p)) == [(3, 7), (6, 7), (7, 7)]
     assert told(lambda p: segmenter.segment(frames, [BOX] * 7, batch=3, progress=p)) == [(3, 7), (6, 7), (7, 7)]
     assert told(lambda p: video_segmenter.track(frames, BOX, progress=p)) == [(n, 7) for n in range(1, 8)]
 
@@ -233,7 +247,7 @@ def test_half_precision_changes_boxes_and_masks_a_little_only(
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     def run() -> tuple[Any, torch.Tensor, torch.Tensor]:
-        boxes = sorted(d.box for d in detector.detect(frames[:1], "dog", 0.0)[0])
+        boxes = sorted(d.box for d in detector.detect(frames[:1], ["dog"], 0.0)[0])
         return boxes, segmenter.segment(frames[:1], [BOX]), video_segmenter.track(frames, BOX)
 
     full = run()
@@ -257,7 +271,7 @@ def test_the_network_is_put_into_its_place_only_while_it_computes(folders: Path,
         yield
         events.append("out")
 
-    Detector.load(folders / "dino", place=place).detect(frames[:1], "dog")
+    Detector.load(folders / "dino", place=place).detect(frames[:1], ["dog"])
     assert events == ["in", "out"]
 
 
@@ -277,12 +291,12 @@ def test_a_word_that_cannot_be_looked_for_is_refused(
     detector: Detector, frames: torch.Tensor, word: str, sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=".") as refusal:
-        detector.detect(frames[:1], word)
+        detector.detect(frames[:1], [word])
     assert sentence in str(refusal.value)
 
 
 def test_a_wrong_word_is_told_with_the_best_score_that_there_was(detector: Detector, frames: torch.Tensor) -> None:
-    best = detector.detect(frames[:1], "dog", 0.0)[0][0]
+    best = detector.detect(frames[:1], ["dog"], 0.0)[0][0]
     with pytest.raises(ValueError, match=rf"No 'dog' found in frame 1: the best score is {best.score:.2f}, below the "
                        r"threshold of 0.95. Use another word"):  # fmt: skip
         detector.find(frames[0], "dog", 0.95, "frame 1")
@@ -302,7 +316,7 @@ def test_a_wrong_word_is_told_with_the_best_score_that_there_was(detector: Detec
 def test_frames_that_are_no_pictures_are_refused(
     detector: Detector, video_segmenter: VideoSegmenter, shape: tuple[int, ...], fill: float, sentence: str
 ) -> None:
-    for attempt in (lambda f: detector.detect(f, "dog"), lambda f: video_segmenter.track(f, BOX)):
+    for attempt in (lambda f: detector.detect(f, ["dog"] * len(f)), lambda f: video_segmenter.track(f, BOX)):
         with pytest.raises(ValueError) as refusal:
             attempt(torch.full(shape, fill))
         assert sentence in str(refusal.value)
@@ -317,5 +331,8 @@ def test_masks_and_prompts_that_do_not_fit_the_frames_are_refused(
         video_segmenter.track(frames, torch.ones(64, 48))
     with pytest.raises(ValueError, match="empty"):
         video_segmenter.track(frames, torch.zeros(48, 64))
+    for words in (["dog"], "dogs run"):
+        with pytest.raises(ValueError, match="There are 7 pictures and one text|There are 7 pictures and 1 words"):
+            Detector.detect(Detector(None, None, None), frames, words)
     with pytest.raises(ValueError, match="threshold is 35"):
-        Detector.detect(Detector(None, None, None), frames, "dog", threshold=35)
+        Detector.detect(Detector(None, None, None), frames, ["dog"] * 7, threshold=35)
