@@ -122,5 +122,5 @@ def named(names: list[str]) -> list[Row]:
 
 
 def curve_steps(steps: int) -> list[int]:
-    """Where rows with a curve are measured: 1/12, 1/6, 1/3, 1/2, 3/4 and all of the steps."""
-    return sorted({max(1, round(steps * share)) for share in (1 / 12, 1 / 6, 1 / 3, 1 / 2, 3 / 4, 1)})
+    """Where rows with a curve are measured: 1/6, 1/3 and all of the steps."""
+    return sorted({max(1, round(steps * share)) for share in (1 / 6, 1 / 3, 1)})

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion import ddim_sample
 from ..evaluate.pairs import Pair, to_bytes
 from ..world.latent import PATCH, MiniVAE
 from ..world.text import WordTokenizer
@@ -60,24 +59,17 @@ class Sampler:
     @torch.no_grad()
     def _latents(self, pairs: list[Pair]) -> Tensor:
         """[B * F, C, h, w]"""
-        config, adapter, count = self.config, self.config.adapter, len(pairs)
+        config, count = self.config, len(pairs)
         masks = torch.cat([pair.clip.masks for pair in pairs])[:, None].to(self.device)  # [B * F, 1, H, W]
         subject = self.vae.encode(torch.stack([pair.clip.subject for pair in pairs]).to(self.device))
         tokens = self._tokens([pair.clip.caption for pair in pairs])
         empty = self._tokens([""] * count)
-        keep = torch.ones(count, device=self.device)
-        keep_ref, keep_motion = (keep * (choice == "same") for choice in (adapter.ref_uncond, adapter.motion_uncond))
-
-        def predict(x: Tensor, t: int) -> Tensor:
-            times = torch.full((count,), t, device=self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
-                cond = self.model.predict(x, times, tokens, subject, masks, keep, keep)
-                uncond = self.model.predict(x, times, empty, subject, masks, keep_ref, keep_motion)
-            return uncond.float() + adapter.cfg * (cond.float() - uncond.float())
-
         shape = (self.frames, config.unet.in_channels, *(side // PATCH for side in masks.shape[2:]))
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(pair.number)) for pair in pairs]
-        return ddim_sample(predict, torch.cat(noise).to(self.device), adapter.steps, adapter.prediction)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+            return self.model.sample(
+                torch.cat(noise).to(self.device), tokens, empty, subject, masks, config.adapter.steps
+            )
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ..diffusion import reweighted_loss, signal_and_noise, target
+from ..diffusion import ddim_sample, reweighted_loss, signal_and_noise, target
 from ..model import (
     Adapter,
     AttentionFunction,
@@ -26,6 +29,23 @@ from .data import Batch
 from .data_config import MiniWorldConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Conditions:
+    """What the UNet is given besides z_t and t; without a part of the adapter its fields stay as they are.
+
+    Attributes:
+        context: text [B, L, D].
+        options: transformer options, with the subject's keys and values and M^.
+        hint: of the motion encoder [B * F, C, h, w].
+        keep_control: 1 where the boxes are kept, 0 where they are dropped [B * F, 1, 1, 1].
+    """
+
+    context: Tensor
+    options: dict[str, Any] = field(default_factory=dict)
+    hint: Tensor | None = None
+    keep_control: Tensor | None = None
 
 
 class TrainingModel(nn.Module):
@@ -87,38 +107,67 @@ class TrainingModel(nn.Module):
         noisy = alpha * batch.latents + sigma * batch.noise
         text = batch.tokens if batch.context is None else batch.context
         assert text is not None
-        prediction = self.predict(
-            noisy, batch.timesteps, text, batch.subject, batch.masks, batch.keep_ref, batch.keep_motion
-        )
-        return prediction, target(kind, batch.latents, batch.noise, alpha, sigma)
+        given = self.conditions(batch.timesteps, text, batch.subject, batch.masks, batch.keep_ref, batch.keep_motion)
+        return self.predict(noisy, batch.timesteps, given), target(kind, batch.latents, batch.noise, alpha, sigma)
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, text: Tensor, subject: Tensor, masks: Tensor,
-                keep_ref: Tensor, keep_motion: Tensor) -> Tensor:  # fmt: skip
-        """Network output [B * F, C, h, w]; text: token ids [B, L] or embeddings [B, L, D]; others as in :class:`Batch`.
+    def conditions(self, timesteps: Tensor, text: Tensor, subject: Tensor, masks: Tensor, keep_ref: Tensor,
+                   keep_motion: Tensor) -> Conditions:  # fmt: skip
+        """text: token ids [B, L] or embeddings [B, L, D]; others as in :class:`Batch`.
 
         A dropped condition is a residual times zero: without boxes the reference acts everywhere (M^ = 1) and there is
         no control; without a reference there is no attention to it.
         """
-        f = noisy.shape[0] // timesteps.shape[0]
-        context = text if self.text is None else self.text(text).last_hidden_state  # [B, L, D]
+        given = Conditions(text if self.text is None else self.text(text).last_hidden_state)
         if self.adapter is None:
-            return self.base(noisy, timesteps, context, f)
-        options, control = {}, None
+            return given
+        choices, f = self.config.adapter, masks.shape[0] // timesteps.shape[0]
         ref_rows, motion_rows = (k.repeat_interleave(f)[:, None, None, None] for k in (keep_ref, keep_motion))
         if self.adapter.ref is not None:
-            choices = self.config.adapter
             times = torch.zeros_like(timesteps) if choices.ref_timestep == "zero" else timesteps
             with torch.set_grad_enabled(torch.is_grad_enabled() and "base" in self.config.trains):
-                features = subject_features(self.base, subject, times, context, choices.ref_features)
+                features = subject_features(self.base, subject, times, given.context, choices.ref_features)
             mask = blended_mask(masks, choices.lambda_m)
             weight = ref_rows * (motion_rows * mask + 1.0 - motion_rows)
             frames = box_frames(masks) * motion_rows[:, :, 0, 0] if choices.ref_position == "box" else None
             reference = Reference(self.adapter.ref, self.adapter.ref.keys_values(features), weight, frames)
-            options = {"patches": reference_patches(), "dv2_reference": reference}
+            given.options = {"patches": reference_patches(), "dv2_reference": reference}
         if self.adapter.motion is not None:
-            residuals = self.adapter.motion(noisy, masks, timesteps, context, f)
-            control = {name: [r * motion_rows for r in rows] for name, rows in residuals.items()}
-        return self.base(noisy, timesteps, context, f, control=control, transformer_options=options)
+            given.hint, given.keep_control = self.adapter.motion.encode(masks, f), motion_rows
+        return given
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, given: Conditions) -> Tensor:
+        """Network output [B * F, C, h, w] for noisy [B * F, C, h, w] at timesteps [B]."""
+        control = None
+        if given.hint is not None and self.adapter is not None and self.adapter.motion is not None:
+            residuals = self.adapter.motion.controlnet(noisy, given.hint, timesteps, given.context)
+            control = {name: [r * given.keep_control for r in rows] for name, rows in residuals.items()}
+        f = noisy.shape[0] // timesteps.shape[0]
+        return self.base(noisy, timesteps, given.context, f, control=control, transformer_options=given.options)
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, text: Tensor, empty: Tensor, subject: Tensor, masks: Tensor, steps: int) -> Tensor:
+        """Guided DDIM with the adapter's own choices: noise [B * F, C, h, w] -> latents of the same shape.
+
+        text, empty: of the conditional and the unconditional branch, token ids [B, L] or embeddings [B, L, D].
+        subject [B, C, h, w], masks [B * F, 1, H, W].
+        """
+        choices, ones = self.config.adapter, torch.ones(len(subject), device=noise.device)
+        keep_ref, keep_motion = (ones * (kept == "same") for kept in (choices.ref_uncond, choices.motion_uncond))
+
+        def conditions(times: Tensor) -> tuple[Conditions, Conditions]:
+            return (
+                self.conditions(times, text, subject, masks, ones, ones),
+                self.conditions(times, empty, subject, masks, keep_ref, keep_motion),
+            )
+
+        fixed = conditions(torch.zeros_like(ones)) if choices.ref_timestep == "zero" else None
+
+        def guided(x: Tensor, t: int) -> Tensor:
+            times = torch.full_like(ones, t)
+            cond, uncond = (self.predict(x, times, given).float() for given in fixed or conditions(times))
+            return uncond + choices.cfg * (cond - uncond)
+
+        return ddim_sample(guided, noise, steps, choices.prediction)
 
 
 def text_config(config: TrainConfig, vocabulary: int) -> CLIPTextConfig:

@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..boxes import draw_boxes
-from ..diffusion import ddim_sample
 from .data import Data, Sample
 from .model import TrainingModel
 
@@ -29,21 +28,10 @@ def generate(model: TrainingModel, data: Data, sample: Sample, seed: int) -> Ten
         text, empty = sample.context, sample.empty_context
     assert text is not None and empty is not None
     text, empty = text[None].to(device), empty[None].to(device)
-    masks, subject, one = sample.masks.to(device), sample.subject[None].to(device), torch.ones(1, device=device)
-    uncond_ref, uncond_motion = (
-        one if kept == "same" else torch.zeros_like(one)
-        for kept in (config.adapter.ref_uncond, config.adapter.motion_uncond)
-    )
-
-    def predict(x: Tensor, t: int) -> Tensor:
-        times = torch.full((1,), t, device=device)
-        cond = model.predict(x, times, text, subject, masks, one, one).float()
-        uncond = model.predict(x, times, empty, subject, masks, uncond_ref, uncond_motion).float()
-        return uncond + config.adapter.cfg * (cond - uncond)
-
+    masks, subject = sample.masks.to(device), sample.subject[None].to(device)
     shape = (len(masks), config.unet.in_channels, *sample.subject.shape[1:])
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    latents = ddim_sample(predict, noise, config.sampling_steps, config.adapter.prediction)
+    latents = model.sample(noise, text, empty, subject, masks, config.sampling_steps)
     frames = data.decode(latents).clamp(0, 1).permute(0, 2, 3, 1).float().cpu()  # [F, H, W, 3]
     return draw_boxes(frames, sample.boxes)
 

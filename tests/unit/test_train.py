@@ -144,9 +144,10 @@ def test_a_new_adapter_changes_nothing_before_its_first_step(tiny_config: TrainC
     b = open_data(tiny_config.data, tiny_config.draws).batch(0)
     assert b.tokens is not None
     with torch.no_grad():
-        with_adapter = model.predict(b.latents, b.timesteps, b.tokens, b.subject, b.masks, b.keep_ref, b.keep_motion)
+        given = b.timesteps, b.tokens, b.subject, b.masks, b.keep_ref, b.keep_motion
+        with_adapter = model.predict(b.latents, b.timesteps, model.conditions(*given))
         model.adapter = None
-        without = model.predict(b.latents, b.timesteps, b.tokens, b.subject, b.masks, b.keep_ref, b.keep_motion)
+        without = model.predict(b.latents, b.timesteps, model.conditions(*given))
     assert without.abs().max() > 0 and torch.equal(with_adapter, without)
 
 
