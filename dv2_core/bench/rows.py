@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..diffusion import ddim_sample
 from ..model import Adapter, AdapterConfig, Reference, UNet3D, UNet3DConfig, blended_mask, reference_patches
-from ..model.reference import Features, subject_features
+from ..model.reference import KeyValues, subject_features
 from .anchors import diffusers_twin, modelscope_twin
 from .pairs import Comparison, Side, compare
 
@@ -81,8 +81,15 @@ class Bench:
         return torch.compile(self.diffusers)
 
     @cached_property
-    def subject(self) -> Features:
+    def subject(self) -> KeyValues:
         return self.subject_pass()
+
+    @cached_property
+    def reference(self) -> Reference:
+        """As in ComfyUI one for all steps: what depends on the boxes alone is computed at the first."""
+        assert self.adapter.ref is not None
+        weight = blended_mask(self.masks, self.adapter.config.lambda_m).repeat(2, 1, 1, 1)
+        return Reference(self.adapter.ref, self.subject, weight)
 
     @cached_property
     def hint(self) -> Tensor:
@@ -121,23 +128,25 @@ class Bench:
     def step(self, x: Tensor | None = None, t: float = 500, network: Any = None) -> Tensor:
         """The base on both branches: [2 F, C, h, w]."""
         x = self.latents if x is None else x
-        return (network or self.unet)(torch.cat([x, x]), self.times(t), self.text, self.size.frames)
+        network = self.unet if network is None else network  # a compiled module has no truth value
+        return network(torch.cat([x, x]), self.times(t), self.text, self.size.frames)
 
     def step_diffusers(self, network: Any = None) -> Tensor:
         video = self.latents.transpose(0, 1)[None].repeat(2, 1, 1, 1, 1)  # [2, C, F, h, w]
-        out = (network or self.diffusers)(video, self.times(500), self.text, return_dict=False)[0]
+        network = self.diffusers if network is None else network
+        out = network(video, self.times(500), self.text, return_dict=False)[0]
         return out.transpose(1, 2).flatten(0, 1)
 
     def step_modelscope(self, network: Any) -> Tensor:
         video = self.latents.transpose(0, 1)[None].repeat(2, 1, 1, 1, 1)
         return network(video, self.times(500), self.text).transpose(1, 2).flatten(0, 1)
 
-    def subject_pass(self) -> Features:
+    def subject_pass(self) -> KeyValues:
         """Once per run: the subject with the texts of both branches, and its keys and values."""
         subject = self.latents[:1].repeat(2, 1, 1, 1)
         features = subject_features(self.unet, subject, self.times(0), self.text)
         assert self.adapter.ref is not None
-        return self.adapter.ref.keys_values(features)  # type: ignore[return-value]
+        return self.adapter.ref.keys_values(features)
 
     def encode_motion(self) -> Tensor:
         """Once per run: the motion encoder."""
@@ -153,9 +162,7 @@ class Bench:
 
     def step_adapted(self, x: Tensor | None = None, t: float = 500) -> Tensor:
         x = self.latents if x is None else x
-        weight = blended_mask(self.masks, self.adapter.config.lambda_m).repeat(2, 1, 1, 1)
-        reference = Reference(self.adapter.ref, self.subject, weight)  # type: ignore[arg-type]
-        options = {"patches": reference_patches(), "dv2_reference": reference}
+        options = {"patches": reference_patches(), "dv2_reference": self.reference}
         control: Any = self.control(x, t)
         return self.unet(torch.cat([x, x]), self.times(t), self.text, self.size.frames, control, options)
 
@@ -169,7 +176,7 @@ class Bench:
         return ddim_sample(predict, self.latents, self.steps)
 
     def run_adapted(self) -> Tensor:
-        for made_once in ("subject", "hint"):
+        for made_once in ("subject", "reference", "hint"):
             self.__dict__.pop(made_once, None)
         return self.run(self.step_adapted)
 
@@ -270,7 +277,7 @@ class Bench:
         return self.compare("compiling", ours, ("base", self.step), self.inputs, same=True, memory=False)
 
     def row_adapter(self) -> Comparison:
-        made = (*self.inputs, self.subject, self.hint, self.masks)
+        made = (*self.inputs, self.reference, self.hint)
         return self.compare("adapter", ("base + adapter", self.step_adapted), ("base", self.step), made)
 
     def row_subject(self) -> Comparison:

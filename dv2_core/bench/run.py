@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from .machine import describe
@@ -120,6 +121,7 @@ def profile_step(bench: Bench) -> dict[str, float]:
     own = {
         event.key: event.self_device_time_total if bench.device.type == "cuda" else event.self_cpu_time_total
         for event in profiler.key_averages()
+        if event.device_type == DeviceType.CPU  # operations with their kernels' time; kernels are listed once more
     }
     shares = {name: sum(own.get(key, 0.0) for key in keys) for name, keys in GROUPS.items()}
     total = sum(own.values())

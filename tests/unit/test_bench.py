@@ -85,6 +85,15 @@ def test_every_row_runs_on_a_cpu_and_compared_results_agree(row: str, bench: Ben
     assert found.difference is None or found.difference <= 1e-4
 
 
+@pytest.mark.parametrize("row", ["step-compiled", "compiling"])
+@torch.no_grad()
+def test_the_compiled_rows_call_compiled_modules(row: str, bench: Bench) -> None:
+    """Their wrappers alone: the compiler itself takes minutes."""
+    with torch.compiler.set_stance("force_eager"):
+        found = ROWS[row](replace(bench, memory=False))
+    assert found.row == row and found.difference is not None and found.difference <= 1e-4
+
+
 def test_the_twins_share_the_weights_memory(bench: Bench) -> None:
     ours = {p.data_ptr() for p in bench.unet.parameters()}
     assert {p.data_ptr() for p in bench.diffusers.parameters()} == ours
