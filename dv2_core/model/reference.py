@@ -155,17 +155,18 @@ class Reference:
     keys_values: KeyValues
     weight: Tensor | None
     frames: Tensor | None = None
-    _resized: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _resized: dict[tuple[int, int, torch.dtype], Tensor] = field(default_factory=dict)
     _places: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
-    def weight_at(self, height: int, width: int) -> Tensor | None:
+    def weight_at(self, height: int, width: int, dtype: torch.dtype) -> Tensor | None:
         """M^ area-averaged to a feature size: [B * F, height * width, 1]."""
         if self.weight is None:
             return None
-        if (height, width) not in self._resized:
+        size = height, width, dtype
+        if size not in self._resized:
             small = F.adaptive_avg_pool2d(self.weight, (height, width))
-            self._resized[height, width] = small.flatten(2).transpose(1, 2)
-        return self._resized[height, width]
+            self._resized[size] = small.flatten(2).transpose(1, 2).to(dtype)
+        return self._resized[size]
 
     def places_at(self, height: int, width: int) -> Tensor | None:
         """Places of the video's tokens in their boxes at a feature size: [B * F, height * width, 16]."""
@@ -196,8 +197,12 @@ class ReferencePatch:
             )
         where = reference.places_at(height, width)
         residual = reference.attentions.residual(site, z, reference.keys_values, where, extra_options)
-        weight = reference.weight_at(height, width)
-        return add(residual if weight is None else residual.mul_(weight.to(residual.dtype)), z)
+        weight = reference.weight_at(height, width, residual.dtype)
+        if weight is None:
+            return add(residual, z)
+        # One pass over the memory, into the residual's own unless a backward pass needs that.
+        in_place = residual.dtype == z.dtype and not torch.is_grad_enabled()
+        return torch.addcmul(z, residual, weight, out=residual if in_place else None)
 
 
 def reference_patches() -> dict[str, list[Any]]:
