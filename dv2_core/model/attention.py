@@ -14,9 +14,16 @@ from .layout import CHUNK_ROWS, add, in_chunks
 AttentionFunction = Callable[..., Tensor]
 """``attention(q, k, v, heads, transformer_options=...)`` on [B, N, heads * d]; ComfyUI's ``optimized_attention``."""
 
+MAX_BATCH = 2**15
+"""Rows that CUDA's fused kernels are given at once: 65,536 they refuse, and a temporal attention has one per position
+and video. Source: ComfyUI's ``SDP_BATCH_LIMIT``."""
+
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
     """Scaled dot-product attention. q [B, N, C], k and v [B, M, C] -> [B, N, C]."""
+    if q.shape[0] > MAX_BATCH:
+        queries, keys, values = (t.split(MAX_BATCH) for t in (q, k, v))
+        return torch.cat([sdpa_attention(*part, heads) for part in zip(queries, keys, values, strict=True)])
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, N, d]
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dv2_core.model.attention import FeedForward, sdpa_attention
+from dv2_core.model import attention
+from dv2_core.model.attention import FeedForward, plain_attention, sdpa_attention
 from dv2_core.model.blocks import ResBlock, SpatialTransformer, TemporalTransformer
 from dv2_core.model.layout import CHUNK_ROWS, by_video, lay_out, pointwise_conv, temporal_conv
 from tests.oracles.public import noise, randomise, relative_error
@@ -74,6 +75,22 @@ def test_a_temporal_transformer_in_pieces_equals_the_whole(videos: int) -> None:
     with torch.no_grad():
         in_pieces = layer(x, FRAMES, {})
     assert relative_error(in_pieces, layer(x, FRAMES, {}).detach()) <= BOUND
+
+
+def test_attention_over_more_rows_than_a_gpu_takes_at_once_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = noise(7, 5, 16), noise(7, 3, 16, seed=1), noise(7, 3, 16, seed=2)
+    whole = sdpa_attention(q, k, v, heads=2)
+    assert relative_error(whole, plain_attention(q, k, v, heads=2)) <= BOUND
+    seen, fused = [], nn.functional.scaled_dot_product_attention
+
+    def recorded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        seen.append(q.shape[0])
+        return fused(q, k, v)
+
+    monkeypatch.setattr(attention, "MAX_BATCH", 3)
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", recorded)
+    assert torch.equal(sdpa_attention(q, k, v, heads=2), whole)
+    assert seen == [3, 3, 1]
 
 
 def layers() -> dict[str, Callable[[Tensor], Tensor]]:
