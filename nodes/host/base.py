@@ -87,9 +87,11 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
         self.fingerprint = self.base_name = ""
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
-        out = super().extra_conds(**kwargs)
-        shape, text, known = kwargs["noise"].shape, kwargs.get("cross_attn"), kwargs.get("dv2_video_length")
+        shape, known = kwargs["noise"].shape, kwargs.get("dv2_video_length")
+        text: Any = kwargs.get("cross_attn")
         self._check_inputs(shape, text)
+        # Here once: the core would repeat the text per frame and bring it to the GPU at every step.
+        out = super().extra_conds(**{**kwargs, "cross_attn": text.to(kwargs["device"])})
         frames = known or shape[0]
         if shape[0] % frames:
             raise ValueError(
@@ -98,7 +100,7 @@ class ModelScopeT2V(comfy.model_base.BaseModel):
             )
         out["num_video_frames"] = comfy.conds.CONDConstant(frames)
         out["video_length"] = comfy.conds.CONDConstant(known)
-        out["one_text"] = comfy.conds.CONDConstant(text is not None and text.shape[0] == 1)
+        out["one_text"] = comfy.conds.CONDConstant(text.shape[0] == 1)
         return out
 
     def memory_required(self, input_shape: Any, *args: Any, **kwargs: Any) -> float:
