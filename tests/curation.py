@@ -1,5 +1,6 @@
 """What the curation's tests share: folders of small clips, and a curation of them in this process."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ def reasons_of(out: Path) -> dict[str, str]:
 
     rows = map(json.loads, (out / "clips.jsonl").read_text().splitlines())
     return {Path(row["video"]).name: row["reject"] for row in rows if row.get("reject")}
+
+
+def contents(out: Path) -> dict[str, str]:
+    """Digest of every file but the state, which has no order."""
+    files = (file for file in sorted(out.rglob("*")) if file.is_file() and "state" not in file.parts)
+    return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def run(source: Path, out: Path, verdicts: Any = None, **values: Any) -> Counts:

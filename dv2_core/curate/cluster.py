@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -19,13 +20,13 @@ from .clip import Clip, changed
 from .config import CurateConfig
 from .run import batches, chosen_stages, listed
 from .state import Store, Tally, Work, advance
-from .tools import Tools
+from .tools import SetupError, Tools
 from .video import windows
 
 #: Batches of videos that are handed out at once: the list of ten million videos is never in memory.
 WAVE = 5_000
 
-#: A row between two operators: clips, the keys of their work, and what was done, each as JSON.
+#: A row between two operators: clips, the keys of their work, and what was done, each as JSON; what is missing for all.
 Row = dict[str, str]
 Verdicts = Mapping[str, Mapping[str, str]]
 
@@ -57,14 +58,17 @@ class ClipWorker:
         added(tallies, json.loads(row["tallies"]))
         clips, keys = [unpacked(clip) for clip in json.loads(row["clips"])], json.loads(row["keys"])
         works = [self.store.resume(clip, key) for clip, key in zip(clips, keys, strict=True)]
-        advance(works, self.stages, self.store, tallies)
+        try:
+            advance(works, self.stages, self.store, tallies)
+        except SetupError as error:  # raised here, it would come out of Ray as pages of its own
+            return as_row([], tallies, str(error))
         return as_row([], tallies)
 
 
-def as_row(works: Sequence[Work], tallies: Mapping[str, Tally]) -> Row:
+def as_row(works: Sequence[Work], tallies: Mapping[str, Tally], missing: str = "") -> Row:
     clips, keys = [packed(work.clip) for work in works], [work.key for work in works]
     told = {name: asdict(tally) for name, tally in tallies.items()}
-    return {"clips": json.dumps(clips), "keys": json.dumps(keys), "tallies": json.dumps(told)}
+    return {"clips": json.dumps(clips), "keys": json.dumps(keys), "tallies": json.dumps(told), "missing": missing}
 
 
 def packed(clip: Clip) -> dict[str, Any]:
@@ -83,12 +87,25 @@ def added(tallies: dict[str, Tally], more: Mapping[str, Mapping[str, float]]) ->
         tally.seconds += one["seconds"]
 
 
+def check_reachable(address: str) -> None:
+    """ValueError unless something listens at HOST:PORT, for which Ray itself would wait ten minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"There is no Ray cluster at {address!r} ({error}); give HOST:PORT of its head, as ray start --head says."
+        ) from error
+
+
 def fill(config: CurateConfig, out: Path, verdicts: Verdicts, address: str) -> dict[str, Tally]:
     """Run the stages on Ray; what they made is in the state of ``out``. Returns what each stage did, over all workers.
 
-    address: of a cluster; "" starts Ray on this machine for as long as this lasts.
-    Raises ValueError where Ray is not installed.
+    address: HOST:PORT of a cluster; "" starts Ray on this machine for as long as this lasts.
+    Raises ValueError where Ray is not installed or the cluster not there, and for models that are not there.
     """
+    if not address:  # Ray does what it is told by whoever reaches it: that is this machine only
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         ray: Any = import_module("ray")
         import_module("ray.data")
@@ -96,6 +113,8 @@ def fill(config: CurateConfig, out: Path, verdicts: Verdicts, address: str) -> d
         raise ValueError("--ray needs Ray Data; install it with pip install 'ray[data]'.") from error
     # Two at least: one for the videos, one for the clips.
     cores = None if address else max(2, os.cpu_count() or 1)
+    if address:
+        check_reachable(address)
     ray.init(address=address or None, num_cpus=cores, include_dashboard=False, log_to_driver=False)
     tallies: dict[str, Tally] = {}
     try:
@@ -109,6 +128,8 @@ def fill(config: CurateConfig, out: Path, verdicts: Verdicts, address: str) -> d
             data = data.flat_map(split_videos, fn_kwargs=common)
             data = data.map(ClipWorker, fn_constructor_kwargs=common, compute=workers, **held)
             for row in data.iter_rows():
+                if row["missing"]:
+                    raise ValueError(row["missing"])
                 added(tallies, json.loads(row["tallies"]))
     finally:
         ray.shutdown()

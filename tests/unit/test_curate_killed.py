@@ -1,6 +1,5 @@
 """kill -9 anywhere: what a curation leaves is the same as if nothing had happened."""
 
-import hashlib
 import os
 import random
 import signal
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from dv2_core.curate.run import curate
-from tests.curation import NAMES, settings, write_folder
+from tests.curation import NAMES, contents, settings, write_folder
 
 KILLS = 50
 CURATION = str(Path("dv2_core", "curate"))
@@ -24,12 +23,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_folder(tmp_path_factory.mktemp("videos"), NAMES[:3], still=NAMES[2])
     (folder / "broken.mp4").write_bytes(b"no video")
     return folder
-
-
-def contents(out: Path) -> dict[str, str]:
-    """Digest of every file but the state, which has no order."""
-    files = (file for file in sorted(out.rglob("*")) if file.is_file() and "state" not in file.parts)
-    return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def killed_after(lines: int, folder: Path, out: Path) -> bool:
