@@ -79,6 +79,21 @@ def test_clip_t_is_that_of_the_librarys_own_logits(clip: Clip, frames: np.ndarra
     assert abs(found[0] - found[1]) > 1e-3
 
 
+def test_clip_t_is_that_of_torchmetrics(clip: Clip, frames: np.ndarray) -> None:
+    """From the pixels on: with its preparation, its forward pass and its mean, on the same checkpoint."""
+    import transformers as tf
+    from torchmetrics.multimodal import CLIPScore
+
+    pictures = frames[:, :, :62]
+    images = tf.CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    processor = tf.CLIPProcessor(images, clip.tokenizer)
+    for prompt in PROMPTS:
+        score = CLIPScore(lambda: (clip.network, processor))
+        expected = score([torch.from_numpy(frame).movedim(-1, 0) for frame in pictures], [prompt] * len(pictures)) / 100
+        assert text_similarity(clip.pictures(pictures), clip.text(prompt)) == pytest.approx(float(expected), abs=1e-5)
+        assert 0.01 < float(expected) < 0.99  # it cuts what is negative off
+
+
 def test_dinos_embedding_is_the_class_token(dino: Dino, frames: np.ndarray) -> None:
     pixels = torch.stack([dino.prepared(frame) for frame in frames])
     with torch.no_grad():
