@@ -49,7 +49,8 @@ class MatteSegmenter:
         except Exception as error:  # the runtime raises exceptions of many kinds
             raise ValueError(f"{file} is no ONNX network that can be run ({str(error)[:120]}).") from error
         self.known: dict[bytes, Tensor] = {}
-        self.input = self.session.get_inputs()[0]
+        # Of several mattes the first is the finest one.
+        self.input, self.output = self.session.get_inputs()[0], self.session.get_outputs()[0].name
         self.side = self.input.shape[-1] if isinstance(self.input.shape[-1], int) else 1024
 
     def mattes(self, frames: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class MatteSegmenter:
             picture = frame.permute(2, 0, 1)[None].float() * 255
             square = F.interpolate(picture, (self.side, self.side), mode="bilinear", antialias=True)
             values = ((square - 128) / 256).numpy()
-            found = torch.from_numpy(np.asarray(self.session.run(None, {self.input.name: values})[0]))
+            found = torch.from_numpy(np.asarray(self.session.run([self.output], {self.input.name: values})[0]))
             while len(self.known) >= KNOWN:
                 del self.known[next(iter(self.known))]
             self.known[key] = F.interpolate(found[:, :1].float(), frame.shape[:2], mode="bilinear")[0, 0]

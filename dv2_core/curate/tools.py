@@ -47,6 +47,7 @@ class Tools:
 
     def __init__(self, config: CurateConfig, out: Path, verdicts: Mapping[str, Mapping[str, str]] | None = None):
         self.config, self.out, self.verdicts = config, out, verdicts or {}
+        self._salient: dict[str, MatteSegmenter] = {}  # one network in several roles remembers what it has seen
         device = config.models.device
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
@@ -120,7 +121,9 @@ class Tools:
     def _model(self, role: str, name: str, load: Callable[..., Any]) -> Any:
         try:
             if name.endswith(".onnx"):
-                return MatteSegmenter(Path(name))
+                if name not in self._salient:
+                    self._salient[name] = MatteSegmenter(Path(name))
+                return self._salient[name]
             model = load(model_folder(role, name), DTYPES[self.config.models.precision])
         except ValueError as error:
             raise SetupError(str(error)) from error
