@@ -143,6 +143,23 @@ def test_regions_are_the_pixels_inside_the_boxes_of_the_frames_that_have_one():
     assert np.isnan(subject_similarity(np.zeros((0, 2)), X[None]))
 
 
+def test_r_clip_and_r_dino_see_only_what_the_requested_boxes_show():
+    """With mean colours in the place of embeddings: red is one direction, green another."""
+    red, green = np.array([255, 0, 0], np.uint8), np.array([0, 255, 0], np.uint8)
+    frames = np.broadcast_to(green, (2, 20, 40, 3)).copy()
+    frames[:, 5:15, 10:20] = red
+    inside, beside = np.array([[0.25, 0.25, 0.5, 0.75]] * 2), np.array([[0.5, 0.25, 0.75, 0.75]] * 2)
+
+    def similarity(boxes: np.ndarray) -> float:
+        shown = np.array([region.reshape(-1, 3).mean(0) for region in regions(frames, boxes)])
+        return subject_similarity(shown, red[None].astype(float))
+
+    assert similarity(inside) == pytest.approx(1) and similarity(beside) == pytest.approx(0)
+    assert similarity(np.stack([inside[0], beside[1]])) == pytest.approx(0.5)
+    halfway = np.array([[0.375, 0.25, 0.625, 0.75]] * 2)  # half red and half green: 45 degrees from red
+    assert similarity(halfway) == pytest.approx(np.sqrt(0.5))
+
+
 # --- flow -------------------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +185,7 @@ def test_dynamic_degree_is_one_when_a_quarter_of_the_frames_move_and_zero_below(
     assert dynamic_degree(flow_of(*[5.9] * 15, side=128)) == 1
     assert dynamic_degree(flow_of(*[6.1] * 15), fps=4) == 0  # twice the time between frames, twice the way
     assert dynamic_degree(flow_of(0.0)) == 0 and dynamic_degree(flow_of(9.0)) == 1
+    assert np.mean([dynamic_degree(flow_of(speed)) for speed in (0.0, 9.0, 9.0, 1.0)]) == 0.5  # of four clips
 
 
 def test_dynamic_degree_is_that_of_vbench():
