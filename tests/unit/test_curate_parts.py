@@ -163,9 +163,12 @@ class Brightness:
     def get_inputs(self) -> list[Any]:
         return [self]
 
-    def run(self, outputs: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def get_outputs(self) -> list[Any]:
+        return [self]
+
+    def run(self, outputs: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
         self.calls += 1
-        assert given["in"].shape == (1, 3, 64, 64) and given["in"].dtype == np.float32
+        assert outputs == ["in"] and given["in"].shape == (1, 3, 64, 64) and given["in"].dtype == np.float32
         return [(given["in"].mean(1, keepdims=True) + 0.5).clip(0, 1)]
 
 
@@ -231,6 +234,16 @@ def test_what_workers_did_is_taken_as_it_is_and_the_result_is_that_of_one_machin
     assert tallies == {} and counts.rejected == {"probe": {"broken": 1}, "motion": {"still": 1}}
     for name in ("clips.jsonl", "counts.json", "audit.html"):
         assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_a_model_that_is_missing_comes_out_of_a_worker_as_its_sentence(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "videos", NAMES[:1], masks=False)
+    (folder / f"{NAMES[0]}.word.txt").write_text("ball")
+    config, out = settings(folder), tmp_path / "out"
+    ((videos, _),) = listed(config)
+    (row,) = split_videos({"clips": json.dumps([packed(video) for video in videos])}, config, out, {}, Path.cwd())
+    told = ClipWorker(config, out, {}, Path.cwd())(row)
+    assert row["missing"] == "" and told["missing"].startswith("There is no detector, and a clip asks for one;")
 
 
 def test_the_summary_says_how_fast_each_stage_was_and_why_clips_were_rejected(tmp_path: Path) -> None:
