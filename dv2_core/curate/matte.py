@@ -21,6 +21,12 @@ from ..boxes.linking import from_detections
 from ..segment import Detection, Prompt
 from .geometry import iou
 
+#: A pixel is the subject's from this much on; halos beside subjects are fainter. Mean IoU of ISNet's boxes in the first
+#: frames of clips 100 to 113 of the mini-world, which no test and no table measures: .70 from 0.5 on, .81 from 0.6,
+#: .85 from 0.7, .84 from 0.8, .83 from 0.9. Mattes are not stretched to 0..1 as DIS does it, which finds something in
+#: every picture.
+CERTAIN = 0.7
+
 #: Pieces of a matte under this share of its largest one are specks.
 SPECK = 0.2
 
@@ -103,11 +109,11 @@ class MatteSegmenter:
 
 
 def pieces(matte: Tensor) -> list[tuple[Box, float, Tensor]]:
-    """The connected pieces of a matte [H, W] above 0.5, largest first: box as fractions, mean matte, mask [H, W]."""
+    """The connected pieces of a matte [H, W] above CERTAIN, largest first: box in 0..1, mean matte, mask [H, W]."""
     from scipy import ndimage
 
     height, width = matte.shape
-    labels: Any = ndimage.label((matte > 0.5).numpy(), np.ones((3, 3)))
+    labels: Any = ndimage.label((matte > CERTAIN).numpy(), np.ones((3, 3)))
     sizes = np.bincount(labels[0].ravel())[1:]
     found = []
     for i in np.argsort(-sizes, kind="stable"):

@@ -21,7 +21,7 @@ from .stages import Stage
 from .tools import Tools
 
 #: Raised whenever a stage makes something else of the same settings, so that older entries are not used.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
