@@ -57,7 +57,7 @@ class ModelScopeConfig(comfy.supported_models_base.BASE):
     """
 
     unet_extra_config: dict[str, Any] = {}
-    memory_usage_factor = 0.7
+    memory_usage_factor = 0.86
     cpu_usage_factor = 0.6
 
     def __init__(self, config: UNet3DConfig, prediction: Prediction, latent_format: Any) -> None:
