@@ -16,6 +16,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from tqdm import tqdm
+
 from .clip import Clip, Reason, changed, difference
 from .stages import Stage
 from .tools import Tools
@@ -87,7 +89,8 @@ def advance(works: Sequence[Work], stages: Sequence[Stage], store: Store, tallie
             started = perf_counter()
             results = stage.run([work.clip for work in compress(going, runs)], store.tools)
             ran = compress(zip(going, keys, known, strict=True), runs)
-            for (work, key, there), result in zip(ran, results, strict=True):
+            pairs = zip(ran, results, strict=True)
+            for (work, key, there), result in tqdm(pairs, stage.name, sum(runs), unit="clip", leave=False, delay=2):
                 if not there:
                     work.entries[stage.name] = _entry(key, work.clip, result)
                     store.save(work)
