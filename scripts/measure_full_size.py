@@ -74,19 +74,21 @@ def alive(width: int, height: int, frames: int, adapter: bool, gpu: bool) -> int
     return meter.peak
 
 
-def guided_step(width: int, height: int, frames: int, adapter: bool, gpu: bool) -> Callable[[], torch.Tensor]:
-    """A step on tensors without values; what is done once per run is done."""
+def guided_step(
+    width: int, height: int, frames: int, adapter: bool, gpu: bool, branches: int = 2
+) -> Callable[[], torch.Tensor]:
+    """One or both branches of a step on tensors without values; what is done once per run is done."""
     device: dict[str, Any] = dict(device="meta" if gpu else "cpu")
     size: dict[str, Any] = dict(attention=fused_attention, dtype=torch.float16, **device)
-    config, rows = UNet3DConfig.modelscope(), 2 * frames
+    config, rows = UNet3DConfig.modelscope(), branches * frames
     unet = UNet3D(config, **size)
     device["dtype"] = torch.float16
-    x, text = torch.empty(rows, 4, height // 8, width // 8, **device), torch.empty(2, 77, 1024, **device)
-    times = torch.empty(2, **device)
+    x, text = torch.empty(rows, 4, height // 8, width // 8, **device), torch.empty(branches, 77, 1024, **device)
+    times = torch.empty(branches, **device)
     if not adapter:
         return lambda: unet(x, times, text, frames)
     made: Any = Adapter(AdapterConfig(unet=config), **size)
-    keys_values = made.ref.keys_values(subject_features(unet, x[:2], times, text))
+    keys_values = made.ref.keys_values(subject_features(unet, x[:branches], times, text))
     reference = Reference(made.ref, keys_values, torch.empty(rows, 1, height, width, **device))
     options = {"patches": reference_patches(), "dv2_reference": reference}
     hint = torch.empty(rows, config.model_channels, height // 8, width // 8, **device)
@@ -142,11 +144,14 @@ class Roofline(TorchDispatchMode):
 def estimate() -> dict[str, Any]:
     """448x256, 16 frames, fp16 on an H100 (989 TFLOP/s, 3.35 TB/s) of which kernels are assumed to reach 60 %."""
     found: dict[str, Any] = {}
+    # Passes of a step: (with adapter, branches of guidance). By default the adapter is in the conditional one only.
+    passes = {"base": [(False, 2)], "with adapter": [(False, 1), (True, 1)], "with adapter in both": [(True, 2)]}
     with torch.no_grad():
-        for name, adapter in (("base", False), ("with adapter", True)):
-            step = guided_step(448, 256, 16, adapter, gpu=True)
+        for name, parts in passes.items():
+            steps = [guided_step(448, 256, 16, adapter, True, branches) for adapter, branches in parts]
             with Roofline(0.6 * 989e12, 0.6 * 3.35e12) as line:
-                step()
+                for step in steps:
+                    step()
             found[name] = {
                 "TFLOP": round(line.flops / 1e12, 2), "of attention": round(line.attention / 1e12, 2),
                 "GB": round(line.bytes / 1e9, 1), "kernels": line.kernels,

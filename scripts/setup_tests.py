@@ -30,6 +30,7 @@ NEW_FRONTEND = "comfyui-frontend-package==1.58.1"
 PLAYWRIGHT = "playwright-core@1.65.1"
 # The one package with a trained network of the kind that curation needs (ISNet, MIT; the package is AGPL-3.0).
 SALIENT = "@imgly/background-removal-data@1.4.5"
+ATLAS = "dv2_core.world.atlas"  # the module that fetches the sprites' packages and builds their file
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SYSTEM_PACKAGES = ("chromium", "fonts-dejavu-core")
 
@@ -39,8 +40,8 @@ def ensure_test_environment(repo: Path, env: Env) -> dict[str, str]:
 
     Returns:
         COMFYUI_PATH; DV2_MODELSCOPE, a folder with ``unet_sd.py`` and ``diffusion.py``; DV2_FRONTEND_NEW, the files of
-        the newest web frontend; DV2_ISNET, a trained network that finds what stands out; DV2_NODE, DV2_PLAYWRIGHT and
-        DV2_CHROMIUM, with which the browser tests run.
+        the newest web frontend; DV2_ISNET, a trained network that finds what stands out; DV2_ATLAS, the sprites of the
+        mini-world; DV2_NODE, DV2_PLAYWRIGHT and DV2_CHROMIUM, with which the browser tests run.
 
     Raises:
         SetupError: a sentence on what is missing.
@@ -56,16 +57,17 @@ def ensure_test_environment(repo: Path, env: Env) -> dict[str, str]:
                     run(cache, env.python, "-m", "pip", "--disable-pip-version-check", "install", TORCH, *requirements)
         node = _node(env.python)
         tools = cache / "tests"
-        with step(tools / "recipe.stamp", (MODELSCOPE, NEW_FRONTEND, PLAYWRIGHT, SALIENT)) as missing:
+        with step(tools / "recipe.stamp", (MODELSCOPE, NEW_FRONTEND, PLAYWRIGHT, SALIENT, ATLAS)) as missing:
             if missing:
-                say("Fetching reference implementations, the newest frontend, Playwright and ISNet (test 2 of 2)")
-                _fetch_tools(cache, env.python, node, tools)
+                say("Fetching reference networks, the newest frontend, Playwright, ISNet and sprites (test 2 of 2)")
+                _fetch_tools(repo, env.python, node, tools)
         chromium = _chromium(cache)
     return {
         "COMFYUI_PATH": str(env.comfyui),
         "DV2_MODELSCOPE": str(tools / "modelscope"),
         "DV2_FRONTEND_NEW": str(tools / "frontend"),
         "DV2_ISNET": str(tools / "isnet.onnx"),
+        "DV2_ATLAS": str(tools / "atlas.safetensors"),
         "DV2_NODE": str(node),
         "DV2_PLAYWRIGHT": str(tools / "playwright-core"),
         "DV2_CHROMIUM": chromium,
@@ -88,7 +90,8 @@ def _node(python: Path) -> Path:
     return Path(found.stdout.strip()).parent / "bin" / "node"
 
 
-def _fetch_tools(cache: Path, python: Path, node: Path, tools: Path) -> None:
+def _fetch_tools(repo: Path, python: Path, node: Path, tools: Path) -> None:
+    cache = repo / ".cache"
     with tempfile.TemporaryDirectory(dir=cache) as name:
         scratch = Path(name)
         options = ("--disable-pip-version-check", "download", "--no-deps", "-d", str(scratch))
@@ -108,6 +111,9 @@ def _fetch_tools(cache: Path, python: Path, node: Path, tools: Path) -> None:
         (scratch / "npm" / "package").rename(fresh / "playwright-core")
         shutil.unpack_archive(next(scratch.glob("imgly-background-removal-data-*.tgz")), scratch / "imgly")
         (fresh / "isnet.onnx").write_bytes(_joined(scratch / "imgly" / "package" / "dist"))
+        path = f"PATH={node.parent}{os.pathsep}{os.environ['PATH']}"  # its npm
+        made = ("--out", fresh / "atlas.safetensors", "--cache", scratch / "atlas")
+        run(cache, "env", path, python, "-m", ATLAS, *made, cwd=repo)
         shutil.rmtree(tools, ignore_errors=True)
         fresh.rename(tools)
 

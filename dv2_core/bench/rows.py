@@ -81,15 +81,18 @@ class Bench:
         return torch.compile(self.diffusers)
 
     @cached_property
-    def subject(self) -> KeyValues:
-        return self.subject_pass()
-
-    @cached_property
     def reference(self) -> Reference:
         """As in ComfyUI one for all steps: what depends on the boxes alone is computed at the first."""
+        return self.reference_of(1)
+
+    @cached_property
+    def reference_both(self) -> Reference:
+        return self.reference_of(2)
+
+    def reference_of(self, branches: int) -> Reference:
         assert self.adapter.ref is not None
-        weight = blended_mask(self.masks, self.adapter.config.lambda_m).repeat(2, 1, 1, 1)
-        return Reference(self.adapter.ref, self.subject, weight)
+        weight = blended_mask(self.masks, self.adapter.config.lambda_m).repeat(branches, 1, 1, 1)
+        return Reference(self.adapter.ref, self.subject_pass(branches), weight)
 
     @cached_property
     def hint(self) -> Tensor:
@@ -141,10 +144,10 @@ class Bench:
         video = self.latents.transpose(0, 1)[None].repeat(2, 1, 1, 1, 1)
         return network(video, self.times(500), self.text).transpose(1, 2).flatten(0, 1)
 
-    def subject_pass(self) -> KeyValues:
-        """Once per run: the subject with the texts of both branches, and its keys and values."""
-        subject = self.latents[:1].repeat(2, 1, 1, 1)
-        features = subject_features(self.unet, subject, self.times(0), self.text)
+    def subject_pass(self, branches: int = 1) -> KeyValues:
+        """Once per run: the subject with the text of the conditional branch, or of both, and its keys and values."""
+        subject = self.latents[:1].repeat(branches, 1, 1, 1)
+        features = subject_features(self.unet, subject, self.times(0)[-branches:], self.text[-branches:])
         assert self.adapter.ref is not None
         return self.adapter.ref.keys_values(features)
 
@@ -153,17 +156,29 @@ class Bench:
         assert self.adapter.motion is not None
         return self.adapter.motion.encode(self.masks, self.size.frames)
 
-    def control(self, x: Tensor | None = None, t: float = 500) -> dict[str, list[Any]]:
-        """Every step: the motion module's ControlNet on both branches."""
+    def control(self, x: Tensor | None = None, t: float = 500, branches: int = 1) -> dict[str, list[Any]]:
+        """Every step: the motion module's ControlNet on the conditional branch, or on both."""
         x = self.latents if x is None else x
         assert self.adapter.motion is not None
-        hint = self.hint.repeat(2, 1, 1, 1)
-        return self.adapter.motion.controlnet(torch.cat([x, x]), hint, self.times(t), self.text)
+        repeated = [value.repeat(branches, 1, 1, 1) for value in (x, self.hint)]
+        return self.adapter.motion.controlnet(*repeated, self.times(t)[-branches:], self.text[-branches:])
 
     def step_adapted(self, x: Tensor | None = None, t: float = 500) -> Tensor:
+        """The adapter's default: the unconditional branch is the base alone, so ComfyUI runs the branches singly."""
         x = self.latents if x is None else x
+        (t_u, t_c), (text_u, text_c) = self.times(t).split(1), self.text.split(1)
         options = {"patches": reference_patches(), "dv2_reference": self.reference}
         control: Any = self.control(x, t)
+        return torch.cat([
+            self.unet(x, t_u, text_u, self.size.frames),
+            self.unet(x, t_c, text_c, self.size.frames, control, options),
+        ])  # fmt: skip
+
+    def step_adapted_both(self, x: Tensor | None = None, t: float = 500) -> Tensor:
+        """Subject and boxes in both branches, ``ref_uncond`` and ``motion_uncond`` "same"."""
+        x = self.latents if x is None else x
+        options = {"patches": reference_patches(), "dv2_reference": self.reference_both}
+        control: Any = self.control(x, t, 2)
         return self.unet(torch.cat([x, x]), self.times(t), self.text, self.size.frames, control, options)
 
     def run(self, step: Callable[[Tensor, float], Tensor]) -> Tensor:
@@ -176,7 +191,7 @@ class Bench:
         return ddim_sample(predict, self.latents, self.steps)
 
     def run_adapted(self) -> Tensor:
-        for made_once in ("subject", "reference", "hint"):
+        for made_once in ("reference", "hint"):
             self.__dict__.pop(made_once, None)
         return self.run(self.step_adapted)
 
@@ -280,6 +295,10 @@ class Bench:
         made = (*self.inputs, self.reference, self.hint)
         return self.compare("adapter", ("base + adapter", self.step_adapted), ("base", self.step), made)
 
+    def row_adapter_both(self) -> Comparison:
+        made = (*self.inputs, self.reference_both, self.hint)
+        return self.compare("adapter-both", ("base + adapter", self.step_adapted_both), ("base", self.step), made)
+
     def row_subject(self) -> Comparison:
         made = (*self.inputs, self.adapter)
         return self.compare("subject", ("subject pass", self.subject_pass), ("base", self.step), made)
@@ -317,6 +336,7 @@ ROWS: dict[str, Callable[[Bench], Comparison]] = {
     "step-compiled": Bench.row_step_compiled,
     "compiling": Bench.row_compiling,
     "adapter": Bench.row_adapter,
+    "adapter-both": Bench.row_adapter_both,
     "subject": Bench.row_subject,
     "encoder": Bench.row_encoder,
     "control": Bench.row_control,
@@ -330,10 +350,11 @@ MEANING = {
     "step-modelscope": "the same against ModelScope's UNetSD",
     "step-compiled": "both under torch.compile",
     "compiling": "the base under torch.compile against the base as it is",
-    "adapter": "a step with reference attention and motion module, against the base alone",
-    "subject": "the subject pass (both texts) and its keys and values, once per run, against one step of the base",
+    "adapter": "a step with reference attention and motion module in the conditional branch, against the base alone",
+    "adapter-both": "the same with both of them in both branches",
+    "subject": "the subject pass and its keys and values, once per run, against one step of the base",
     "encoder": "the motion encoder, once per run, against one step of the base",
-    "control": "the motion module's ControlNet, every step, against one step of the base",
+    "control": "the motion module's ControlNet on one branch, every step, against one step of the base",
     "run": "a whole guided DDIM run, latents to latents, against diffusers' pipeline",
     "run-adapter": "a whole run with the adapter, everything that it does once included, against one of the base",
     "decode": "decoding all frames by a Stable Diffusion VAE, against one step of the base",

@@ -46,8 +46,9 @@ class AdapterConfig:
         ref_noise, ref_prompt: the subject is clean, with the text of the branch it serves. The only choice so far.
         mask_resize, controlnet_input, hint: box masks are area-averaged to every feature size; a ControlNet sees z_t
             plus the encoded hint c_m = 1 - M. The only choice so far.
-        ref_uncond: subject in the unconditional branch: "same" (guidance acts on the text alone) or "drop".
-        motion_uncond: boxes in the unconditional branch: "same" or "drop".
+        ref_uncond: subject in the unconditional branch: "drop", or "same" (as the conditional one has it).
+        motion_uncond: boxes in the unconditional branch: "drop" or "same". With both "drop" that branch is the base
+            alone and guidance acts on everything; with both "same" it acts on the text alone. The paper does not say.
         prediction: what the base predicts, and on which noise schedule (see :mod:`dv2_core.diffusion.schedule`).
         steps, cfg: recommended sampling (paper: 50 DDIM steps, guidance 9).
         trained: (frames, width, height, fps) of the training clips.
@@ -71,8 +72,8 @@ class AdapterConfig:
     mask_resize: Literal["area"] = "area"
     controlnet_input: Literal["latent+hint"] = "latent+hint"
     hint: Literal["1-M"] = "1-M"
-    ref_uncond: Literal["same", "drop"] = "same"
-    motion_uncond: Literal["same", "drop"] = "same"
+    ref_uncond: Literal["same", "drop"] = "drop"
+    motion_uncond: Literal["same", "drop"] = "drop"
     prediction: Prediction = "eps"
     steps: int = 50
     cfg: float = 9.0

@@ -146,15 +146,18 @@ class Reference:
 
     Attributes:
         attentions: the modules.
-        keys_values: per site [B, S, C], one row per video of the batch.
+        keys_values: per site [B, S, C], one row per video that attends.
         weight: M^ times strength, [B * F, 1, H, W] at any resolution of at least the latent's, or None for all ones.
         frames: the boxes' coordinate frames [B * F, 4] (:func:`.position.box_frames`), or None without boxes.
+        rows: which rows of the batch attend, integers [B * F], or None for all. The others stay as they are: what a
+            weight of zero gives, without the work.
     """
 
     attentions: ReferenceAttentions
     keys_values: KeyValues
     weight: Tensor | None
     frames: Tensor | None = None
+    rows: Tensor | None = None
     _resized: dict[tuple[int, int, torch.dtype], Tensor] = field(default_factory=dict)
     _places: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
@@ -195,9 +198,14 @@ class ReferencePatch:
                 f"Reference attention got {z.shape[1]} tokens where the feature map has {height}x{width}: another "
                 "patch merges tokens before it. Apply Reference Attention after that patch, or leave token merging out."
             )
+        rows, attending, options = reference.rows, z, extra_options
+        if rows is not None:
+            attending, options = z[rows], {**options, "dv2_hidden_states": options["dv2_hidden_states"][rows]}
         where = reference.places_at(height, width)
-        residual = reference.attentions.residual(site, z, reference.keys_values, where, extra_options)
+        residual = reference.attentions.residual(site, attending, reference.keys_values, where, options)
         weight = reference.weight_at(height, width, residual.dtype)
+        if rows is not None:
+            return z.index_add(0, rows, (residual if weight is None else residual * weight).to(z.dtype))
         if weight is None:
             return add(residual, z)
         # One pass over the memory, into the residual's own unless a backward pass needs that.

@@ -110,29 +110,34 @@ class TrainingModel(nn.Module):
         given = self.conditions(batch.timesteps, text, batch.subject, batch.masks, batch.keep_ref, batch.keep_motion)
         return self.predict(noisy, batch.timesteps, given), target(kind, batch.latents, batch.noise, alpha, sigma)
 
-    def conditions(self, timesteps: Tensor, text: Tensor, subject: Tensor, masks: Tensor, keep_ref: Tensor,
-                   keep_motion: Tensor) -> Conditions:  # fmt: skip
+    def conditions(self, timesteps: Tensor, text: Tensor, subject: Tensor, masks: Tensor, keep_ref: Tensor | None,
+                   keep_motion: Tensor | None) -> Conditions:  # fmt: skip
         """text: token ids [B, L] or embeddings [B, L, D]; others as in :class:`Batch`.
 
         A dropped condition is a residual times zero: without boxes the reference acts everywhere (M^ = 1) and there is
-        no control; without a reference there is no attention to it.
+        no control; without a reference there is no attention to it. None: dropped for all, and not computed.
         """
         given = Conditions(text if self.text is None else self.text(text).last_hidden_state)
         if self.adapter is None:
             return given
         choices, f = self.config.adapter, masks.shape[0] // timesteps.shape[0]
-        ref_rows, motion_rows = (k.repeat_interleave(f)[:, None, None, None] for k in (keep_ref, keep_motion))
-        if self.adapter.ref is not None:
+
+        def rows(keep: Tensor) -> Tensor:  # [B * F, 1, 1, 1]
+            return keep.repeat_interleave(f)[:, None, None, None]
+
+        if self.adapter.ref is not None and keep_ref is not None:
             times = torch.zeros_like(timesteps) if choices.ref_timestep == "zero" else timesteps
             with torch.set_grad_enabled(torch.is_grad_enabled() and "base" in self.config.trains):
                 features = subject_features(self.base, subject, times, given.context, choices.ref_features)
-            mask = blended_mask(masks, choices.lambda_m)
-            weight = ref_rows * (motion_rows * mask + 1.0 - motion_rows)
-            frames = box_frames(masks) * motion_rows[:, :, 0, 0] if choices.ref_position == "box" else None
+            weight, frames = torch.ones_like(masks), None
+            if keep_motion is not None:
+                weight = rows(keep_motion) * blended_mask(masks, choices.lambda_m) + 1.0 - rows(keep_motion)
+                frames = box_frames(masks) * rows(keep_motion)[:, :, 0, 0] if choices.ref_position == "box" else None
+            weight = rows(keep_ref) * weight
             reference = Reference(self.adapter.ref, self.adapter.ref.keys_values(features), weight, frames)
             given.options = {"patches": reference_patches(), "dv2_reference": reference}
-        if self.adapter.motion is not None:
-            given.hint, given.keep_control = self.adapter.motion.encode(masks, f), motion_rows
+        if self.adapter.motion is not None and keep_motion is not None:
+            given.hint, given.keep_control = self.adapter.motion.encode(masks, f), rows(keep_motion)
         return given
 
     def predict(self, noisy: Tensor, timesteps: Tensor, given: Conditions) -> Tensor:
@@ -152,12 +157,12 @@ class TrainingModel(nn.Module):
         subject [B, C, h, w], masks [B * F, 1, H, W].
         """
         choices, ones = self.config.adapter, torch.ones(len(subject), device=noise.device)
-        keep_ref, keep_motion = (ones * (kept == "same") for kept in (choices.ref_uncond, choices.motion_uncond))
+        kept = [ones if policy == "same" else None for policy in (choices.ref_uncond, choices.motion_uncond)]
 
         def conditions(times: Tensor) -> tuple[Conditions, Conditions]:
             return (
                 self.conditions(times, text, subject, masks, ones, ones),
-                self.conditions(times, empty, subject, masks, keep_ref, keep_motion),
+                self.conditions(times, empty, subject, masks, *kept),
             )
 
         fixed = conditions(torch.zeros_like(ones)) if choices.ref_timestep == "zero" else None

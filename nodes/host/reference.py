@@ -64,8 +64,10 @@ class SubjectReference:
         options = transformer_options or {}
         if self.masks is not None and "context_window" not in options:
             kwargs["num_video_frames"] = self._frames(x.shape[0] // len(options["uuids"]), kwargs.get("video_length"))
-        if self._active(t):
-            reference = self._reference(executor.class_obj, x, t, c_crossattn, options, kwargs["num_video_frames"])
+        attending = self._attending(options)
+        if attending and self._active(t):
+            frames = kwargs["num_video_frames"]
+            reference = self._reference(executor.class_obj, x, t, c_crossattn, options, frames, attending)
             options = {**options, self.key: reference}
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -89,9 +91,13 @@ class SubjectReference:
             return True  # no look at sigma: that would wait for the GPU
         return self.sigmas[1] <= float(sigma[0]) <= self.sigmas[0]
 
-    def _reference(
-        self, model: Any, x: Tensor, sigma: Tensor, text: Tensor, options: dict[str, Any], frames: int
-    ) -> Reference:
+    def _attending(self, options: dict[str, Any]) -> list[int]:
+        """The parts of the batch that see the subject: all, or all but those of the unconditional branch."""
+        dropped = self.adapter.config.ref_uncond == "drop"
+        return [n for n, flag in enumerate(options["cond_or_uncond"]) if not (dropped and flag == 1)]
+
+    def _reference(self, model: Any, x: Tensor, sigma: Tensor, text: Tensor, options: dict[str, Any], frames: int,
+                   attending: list[int]) -> Reference:  # fmt: skip
         ids, window = options["uuids"], options.get("context_window")
         per_step = float(sigma[0]) if self.adapter.config.ref_timestep == "video" else None
         state = (tuple(ids), x.shape, per_step, None if window is None else tuple(window.index_list))
@@ -102,7 +108,8 @@ class SubjectReference:
         text_rows = text.shape[0] // len(ids)
         videos = x.shape[0] // frames // len(ids)
         chunks = []
-        for n, uuid in enumerate(ids):
+        for n in attending:
+            uuid = ids[n]
             if (uuid, per_step) not in self.rows:
                 self.rows[uuid, per_step] = self._keys_values(
                     model, text[n * text_rows : n * text_rows + 1], sigma[:1], options
@@ -111,34 +118,35 @@ class SubjectReference:
         stacked = {
             site: tuple(torch.cat([c[site][i].expand(videos, -1, -1) for c in chunks]) for i in (0, 1))
             for site in chunks[0]
-        }  # site -> K and V [len(ids) * videos, S, C]
-        weight, boxes = self._weight(x, options, frames, videos), self._boxes(x, options, videos)
-        reference = Reference(self.adapter.ref.model, stacked, weight, boxes)  # type: ignore[arg-type]
+        }  # site -> K and V [len(attending) * videos, S, C]
+        boxless = [self.adapter.config.motion_uncond == "drop" and options["cond_or_uncond"][n] == 1 for n in attending]
+        boxless = [flag for flag in boxless for _ in range(videos)]
+        rows = None
+        if len(attending) < len(ids):
+            rows = torch.arange(x.shape[0], device=x.device).chunk(len(ids))
+            rows = torch.cat([rows[n] for n in attending])
+        weight, boxes = self._weight(x, options, frames, boxless), self._boxes(x, options, boxless)
+        reference = Reference(self.adapter.ref.model, stacked, weight, boxes, rows)  # type: ignore[arg-type]
         self.prepared = state, reference
         return reference
 
-    def _weight(self, x: Tensor, options: dict[str, Any], frames: int, videos: int) -> Tensor | None:
-        """strength * M^ per row of x: [rows, 1, H, W], or None where it is one everywhere.
+    def _weight(self, x: Tensor, options: dict[str, Any], frames: int, boxless: list[bool]) -> Tensor | None:
+        """strength * M^ per row that attends: [rows, 1, H, W], or None where it is one everywhere.
 
-        A branch that drops the subject has weight 0, and one that drops the boxes M^ = 1, as in training.
+        boxless: of each video, whether its boxes are dropped; M^ is 1 there, as in training.
         """
-        config, uncond = self.adapter.config, [flag == 1 for flag in options["cond_or_uncond"]]
-        if self.masks is None and self.strength == 1.0 and not (any(uncond) and config.ref_uncond == "drop"):
+        if self.masks is None and self.strength == 1.0:
             return None
         masks = torch.ones(frames, 1, *x.shape[2:]) if self.masks is None else window_rows(self.masks, options)
-        cond = (self.strength * blended_mask(masks, self.lambda_m)).to(x.device, torch.float32)
-        other = torch.full_like(cond, self.strength) if config.motion_uncond == "drop" else cond
-        other = torch.zeros_like(cond) if config.ref_uncond == "drop" else other
-        return torch.cat([other if flag else cond for flag in uncond for _ in range(videos)])
+        given = (self.strength * blended_mask(masks, self.lambda_m)).to(x.device, torch.float32)
+        return torch.cat([torch.full_like(given, self.strength) if flag else given for flag in boxless])
 
-    def _boxes(self, x: Tensor, options: dict[str, Any], videos: int) -> Tensor | None:
-        """The boxes' coordinate frames per row of x, [rows, 4], where the adapter looks at them."""
-        config = self.adapter.config
-        if self.masks is None or config.ref_position == "none":
+    def _boxes(self, x: Tensor, options: dict[str, Any], boxless: list[bool]) -> Tensor | None:
+        """The boxes' coordinate frames per row that attends, [rows, 4], where the adapter looks at them."""
+        if self.masks is None or self.adapter.config.ref_position == "none":
             return None
-        cond = box_frames(window_rows(self.masks, options)).to(x.device)
-        other = torch.zeros_like(cond) if config.motion_uncond == "drop" else cond
-        return torch.cat([other if flag == 1 else cond for flag in options["cond_or_uncond"] for _ in range(videos)])
+        given = box_frames(window_rows(self.masks, options)).to(x.device)
+        return torch.cat([torch.zeros_like(given) if flag else given for flag in boxless])
 
     def _keys_values(self, model: Any, text: Tensor, sigma: Tensor, options: dict[str, Any]) -> KeyValues:
         dtype, device = compute_dtype(model), sigma.device

@@ -261,6 +261,7 @@ def write_files(lab: Lab) -> None:
         (lab.models / folder).mkdir(exist_ok=True)
     tiny = core.UNet3DConfig(24, 24, 32, (1, 2), 1, (0, 1), 16, 2, 32)
     settings: dict[str, Any] = dict(encoder_channels=(8, 8, 16, 16), encoder_heads=2, steps=3, cfg=2.5)
+    settings |= dict(ref_uncond="same", motion_uncond="same")  # the harder case: both branches in one batch
     _, weights = write_base(lab, BASE, tiny, "dv2-mini", "v")
     write_text(lab, TEXT, 32, 2, 2)
     write_vae(lab, VAE, 24)

@@ -46,21 +46,25 @@ def plain(lab: Any, unet: str, adapter: str, text: str) -> tuple[Any, Any, Any, 
         ("lite", "v"),
         ("placed", "v"),
         ("no boxes", "v"),
+        ("no subject", "v"),
+        ("nothing", "v"),
         ("sd", "eps"),
     ],
 )
 def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, family: str, prediction: str) -> None:
     """ "lite": every part of the adapter replaced by its smaller variant. "placed": hidden states and box positions;
-    "no boxes": the same, with the boxes dropped in the unconditional branch. "sd": all four levels of the full size,
-    two blocks each, and Stable Diffusion's latents, which are scaled.
+    "no boxes", "no subject", "nothing": the same, with these dropped in the unconditional branch. "sd": all four levels
+    of the full size, two blocks each, and Stable Diffusion's latents, which are scaled.
     """
     core = lab.pack("dv2_core.model")
     ddim_sample = lab.pack("dv2_core.diffusion").ddim_sample
     names, scale = (lab.BASE, lab.TEXT, lab.VAE), 1.0
     if family == "sd":
         names, scale = (lab.SD_BASE, lab.SD_TEXT, lab.SD_VAE), 0.18215
-    if family == "no boxes":
-        adapter_name = lab.relabel(lab.PLACED_ADAPTER, "no-boxes.safetensors", {"motion_uncond": "drop"})
+    dropped = {"no boxes": ("motion",), "no subject": ("ref",), "nothing": ("ref", "motion")}.get(family, ())
+    if dropped:
+        settings = {f"{part}_uncond": "drop" for part in dropped}
+        adapter_name = lab.relabel(lab.PLACED_ADAPTER, f"{family}.safetensors", settings)
     else:
         adapters = {"tiny": lab.ADAPTER, "lite": lab.LITE_ADAPTER, "placed": lab.PLACED_ADAPTER, "sd": lab.SD_ADAPTER}
         adapter_name = adapters[family]
@@ -74,9 +78,9 @@ def test_the_sampler_node_equals_exact_ddim_on_the_plain_modules(lab: Any, famil
         context = encoder(texts).last_hidden_state  # [2, 16, D]
         subject = scale * pca.encode(lab.subject().movedim(-1, 1)).expand(2, -1, -1, -1)
         features = core.subject_features(unet, subject, torch.zeros(2), context, adapter.config.ref_features)
-        in_both = 0.0 if family == "no boxes" else 1.0  # of the boxes: whether the unconditional branch sees them
+        in_both, subject_in_both = ("motion" not in dropped) * 1.0, ("ref" not in dropped) * 1.0
         weight = core.blended_mask(masks, adapter.config.lambda_m)
-        weight = torch.cat([weight, in_both * weight + 1.0 - in_both])
+        weight = torch.cat([weight, subject_in_both * (in_both * weight + 1.0 - in_both)])
         boxes = lab.pack("dv2_core.model.position").box_frames(masks)
         boxes = torch.cat([boxes, in_both * boxes])
         reference = core.Reference(adapter.ref, adapter.ref.keys_values(features), weight, boxes)

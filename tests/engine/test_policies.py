@@ -44,6 +44,24 @@ def test_the_subject_is_computed_once_per_text_and_the_boxes_once_per_run(
     assert passes == {"subject": subject, "motion": 1}
 
 
+@pytest.mark.parametrize("motion", ["same", "drop"])
+def test_a_branch_without_the_subject_computes_none_of_it(
+    lab: Any, passes: dict[str, int], motion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """motion "same": both branches are in one batch; "drop": each has a pass of its own."""
+    attention, rows = lab.pack("dv2_core.model.reference").ReferenceAttention, set()
+    forward = attention.forward
+
+    def counted(self: Any, z: torch.Tensor, *args: Any) -> torch.Tensor:
+        rows.add(z.shape[0])
+        return forward(self, z, *args)
+
+    monkeypatch.setattr(attention, "forward", counted)
+    settings = {"ref_uncond": "drop", "motion_uncond": motion}
+    lab.whole(lab.load(), lab.adapter(lab.relabel(lab.ADAPTER, f"alone-{motion}.safetensors", settings)))
+    assert passes == {"subject": 1, "motion": 1} and rows == {lab.FRAMES}
+
+
 def test_the_subject_is_computed_once_per_text_when_the_texts_run_apart(
     lab: Any, passes: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
