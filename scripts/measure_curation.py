@@ -79,7 +79,7 @@ def measure(world: World, count: int, folder: Path, masks: bool, model: str) -> 
     everything = {"width": [0.0, 1.0], "height": [0.0, 1.0], "area": [0.0, 1.0]}
     config = CurateConfig.from_dict({
         "source": str(folder / "videos"), "skip": ["split", "blur", "cut", "text"], "size": everything,
-        "motion": {"overlap": 1.0}, "models": {"detector": model, "segmenter": model}, "detect": {"threshold": 0.5},
+        "motion": {"overlap": 1.0}, "models": {"detector": model, "segmenter": model}, "detect": {"threshold": 0.3},
         "visible": {"least": 0.0}, "probe": {"uneven": 1.0},
     })  # fmt: skip
     counts, _ = curate(config, folder / "out")

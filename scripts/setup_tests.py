@@ -30,7 +30,8 @@ NEW_FRONTEND = "comfyui-frontend-package==1.58.1"
 PLAYWRIGHT = "playwright-core@1.65.1"
 # The one package with a trained network of the kind that curation needs (ISNet, MIT; the package is AGPL-3.0).
 SALIENT = "@imgly/background-removal-data@1.4.5"
-ATLAS = "dv2_core.world.atlas"  # the module that fetches the sprites' packages and builds their file
+# The packages that dv2_core.world.atlas, which builds their file, looks for.
+SPRITES = ("@iconify-json/noto@1.2.9", "@lobehub/fluent-emoji-3d@1.1.0", "unicode-emoji-json@0.9.0")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SYSTEM_PACKAGES = ("chromium", "fonts-dejavu-core")
 
@@ -57,7 +58,7 @@ def ensure_test_environment(repo: Path, env: Env) -> dict[str, str]:
                     run(cache, env.python, "-m", "pip", "--disable-pip-version-check", "install", TORCH, *requirements)
         node = _node(env.python)
         tools = cache / "tests"
-        with step(tools / "recipe.stamp", (MODELSCOPE, NEW_FRONTEND, PLAYWRIGHT, SALIENT, ATLAS)) as missing:
+        with step(tools / "recipe.stamp", (MODELSCOPE, NEW_FRONTEND, PLAYWRIGHT, SALIENT, *SPRITES)) as missing:
             if missing:
                 say("Fetching reference networks, the newest frontend, Playwright, ISNet and sprites (test 2 of 2)")
                 _fetch_tools(repo, env.python, node, tools)
@@ -106,21 +107,20 @@ def _fetch_tools(repo: Path, python: Path, node: Path, tools: Path) -> None:
             wheel.extractall(scratch / "wheel")
         (scratch / "wheel" / "comfyui_frontend_package" / "static").rename(fresh / "frontend")
         npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        run(cache, node, npm, "pack", "--silent", PLAYWRIGHT, SALIENT, cwd=scratch)
+        run(cache, node, npm, "pack", "--silent", PLAYWRIGHT, SALIENT, *SPRITES, cwd=scratch)
         shutil.unpack_archive(next(scratch.glob("playwright-core-*.tgz")), scratch / "npm")
         (scratch / "npm" / "package").rename(fresh / "playwright-core")
         shutil.unpack_archive(next(scratch.glob("imgly-background-removal-data-*.tgz")), scratch / "imgly")
         (fresh / "isnet.onnx").write_bytes(_joined(scratch / "imgly" / "package" / "dist"))
-        path = f"PATH={node.parent}{os.pathsep}{os.environ['PATH']}"  # its npm
-        made = ("--out", fresh / "atlas.safetensors", "--cache", scratch / "atlas")
-        run(cache, "env", path, python, "-m", ATLAS, *made, cwd=repo)
+        made = ("--out", fresh / "atlas.safetensors", "--cache", scratch)
+        run(cache, python, "-m", "dv2_core.world.atlas", *made, cwd=repo)
         shutil.rmtree(tools, ignore_errors=True)
         fresh.rename(tools)
 
 
 def _joined(folder: Path) -> bytes:
-    """The smaller network of the package, which has it in pieces that are named by their hashes."""
-    entry = json.loads((folder / "resources.json").read_text())["/models/small"]
+    """The network in half precision, in the package in pieces that are named by their hashes."""
+    entry = json.loads((folder / "resources.json").read_text())["/models/medium"]
     pieces = sorted(entry["chunks"], key=lambda piece: piece["offsets"][0])
     return b"".join((folder / piece["hash"]).read_bytes() for piece in pieces)
 

@@ -215,6 +215,13 @@ def test_specks_of_a_matte_are_no_pieces() -> None:
     assert box == (0.1, 0.1, 0.6, 0.6) and score == pytest.approx(0.9) and int(mask.sum()) == 100
 
 
+@pytest.mark.parametrize(("gap", "found"), [(2, 1), (3, 2)])
+def test_pieces_a_sixty_fourth_of_the_picture_apart_are_one(gap: int, found: int) -> None:
+    matte = torch.zeros(128, 128)
+    matte[20:40, 20:40], matte[20:40, 40 + gap : 60 + gap] = 0.9, 0.9
+    assert [int(mask.sum()) for _, _, mask in pieces(matte)] == [800 // found] * found
+
+
 # --- workers ----------------------------------------------------------------------------------------------------------
 
 
