@@ -147,10 +147,11 @@ class Reference:
     Attributes:
         attentions: the modules.
         keys_values: per site [B, S, C], one row per video that attends.
-        weight: M^ times strength, [B * F, 1, H, W] at any resolution of at least the latent's, or None for all ones.
+        weight: of their frames M^ times strength, [B * F, 1, H, W] at any resolution of at least the latent's, or None
+            for all ones.
         frames: the boxes' coordinate frames [B * F, 4] (:func:`.position.box_frames`), or None without boxes.
-        rows: which rows of the batch attend, integers [B * F], or None for all. The others stay as they are: what a
-            weight of zero gives, without the work.
+        rows: where those frames are among the rows of the batch, integers [B * F], or None for all rows. The others
+            stay as they are: what a weight of zero gives, without the work.
     """
 
     attentions: ReferenceAttentions

@@ -27,7 +27,7 @@ def test_with_the_true_masks_all_boxes_are_the_true_ones(world: World, tmp_path:
 
 
 def test_the_boxes_of_a_trained_network_overlap_the_true_ones_by_four_fifths(world: World, tmp_path: Path) -> None:
-    """The boxes of accepted clips; docs/curation.md has both means of 16 clips, with those of rejected ones as 0, too."""
+    """Boxes of accepted clips; docs/curation.md has both means of 16 clips, also the one with rejected ones as 0."""
     counts, clips = measure(world, CLIPS, tmp_path, False, os.environ["DV2_ISNET"])
     accepted = [clip for clip in clips if clip.accepted]
     assert len(accepted) == counts.accepted >= CLIPS - 1
