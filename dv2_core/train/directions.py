@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from ..diffusion import signal_and_noise
 from ..diffusion.schedule import TRAIN_STEPS
-from ..world.text import SPECIAL_WORDS
 from . import files
 from .box_range import box_range
 from .config import TrainConfig
@@ -137,7 +136,7 @@ def teach(config: TrainConfig, out: Path) -> None:
     files.check_initial(config)
     data = MiniWorld(config.data, config.draws)
     torch.manual_seed(config.seed)
-    model = TrainingModel(config, len(SPECIAL_WORDS) + len(data.tokenizer.words), accelerator.device)
+    model = TrainingModel(config, len(data.tokenizer), accelerator.device)
     files.load_initial(model)
     lesson = Lesson(model, data, mean_ways(data, CLIPS), config.seed)
     log = RunLog(out, 0) if accelerator.is_main_process else None
