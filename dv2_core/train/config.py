@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..model import AdapterConfig, UNet3DConfig
-from .data_config import DataConfig, Draws
+from .data_config import DataConfig, Draws, MiniWorldConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,6 +57,7 @@ class TrainConfig:
         validate_steps: validation loss and report this often; 0: never.
         sample_steps: sample videos and export of the weights this often; 0: export at the end, no samples.
         samples, sampling_steps: how many held-out examples are generated, in how many DDIM steps.
+        directions: teach the mini-world's direction word first and along the way; see :mod:`.directions`.
     """
 
     trains: tuple[str, ...]
@@ -91,6 +92,7 @@ class TrainConfig:
     sample_steps: int = 500
     samples: int = 6
     sampling_steps: int = 20
+    directions: bool = False
 
     def __post_init__(self) -> None:
         if not self.trains or set(self.trains) - set(PARTS):
@@ -117,6 +119,14 @@ class TrainConfig:
             raise ValueError(
                 f'frozen_dtype is {self.frozen_dtype!r} and mixed_precision "no": a frozen base in low precision needs '
                 'the other layers in low precision too. Set mixed_precision = "bf16", or frozen_dtype = "fp32".'
+            )
+
+        whole = isinstance(self.data, MiniWorldConfig) and set(self.trains) == set(PARTS)
+        if self.directions and not (whole and self.adapter.prediction == "v_zsnr"):
+            raise ValueError(
+                "directions is true: the direction word is taught to the whole miniature with zero terminal SNR. Set "
+                'data of kind "mini-world", trains = ["base", "text", "adapter"] and prediction = "v_zsnr", or leave '
+                "directions out."
             )
 
     @property

@@ -32,10 +32,11 @@ class Batch:
     keep_motion: Tensor  # [B] 0 or 1
     tokens: Tensor | None = None  # [B, L], where the text encoder may learn
     context: Tensor | None = None  # [B, L, D], embeddings of a frozen text encoder
+    index: int = 0  # of the batch among those of all steps and processes
 
     def to(self, device: torch.device) -> Batch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device) for k, v in values.items() if v is not None})
+        return replace(self, **{k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)})
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def step_numbers(draws: Draws, index: int, num_frames: int, latent: tuple[int, i
     )
 
 
-def ladder_numbers(seed: int, num_frames: int, latent: tuple[int, int, int]) -> dict[str, Tensor]:
+def ladder_numbers(seed: int, num_frames: int, latent: tuple[int, int, int]) -> dict[str, Any]:
     """Noise, timesteps and keep flags of one validation clip at every timestep of LADDER, as fields of its Batch."""
     steps = len(LADDER)
     generator = torch.Generator().manual_seed(seed)

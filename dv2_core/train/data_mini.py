@@ -50,7 +50,7 @@ class MiniWorld:
             subject=self.latent.encode(torch.stack([clip.subject for clip in clips])),
             noise=numbers.noise, timesteps=numbers.timesteps,
             keep_ref=numbers.keep_ref, keep_motion=numbers.keep_motion,
-            tokens=self.tokens(captions),
+            tokens=self.tokens(captions), index=index,
         )  # fmt: skip
 
     def batches(self, start: int, process: int = 0, processes: int = 1) -> Iterator[Batch]:

@@ -213,7 +213,7 @@ def work(config: TrainConfig, words: int | None, tokens: int, recompute: bool) -
 def random_batch(config: TrainConfig, words: int | None, tokens: int) -> Batch:
     latent, (width, height) = latent_shape(config), config.data.frame_size
     clips, frames = config.batch, config.batch * config.data.num_frames
-    text: dict[str, Tensor] = (
+    text: dict[str, Any] = (
         {"context": torch.randn(clips, tokens, config.unet.context_dim)}
         if words is None
         else {"tokens": torch.ones(clips, tokens, dtype=torch.long)}

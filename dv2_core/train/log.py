@@ -13,7 +13,8 @@ class RunLog:
     """Writes ``log.jsonl``: one object per line with "step" (optimiser steps done) and "kind".
 
     Kinds: "train" (loss, mse, inside, outside, norm, lr, clips_per_second, seconds), "validation" (loss, mse, inside,
-    outside, and ``by_timestep``: {timestep: {loss, ...}}) and "samples" (file).
+    outside, and ``by_timestep``: {timestep: {loss, ...}}) and "samples" (file). A training with ``directions`` has
+    ``word_left``, ... too, and before its first step rows of kind "lesson".
     """
 
     def __init__(self, out: Path, step: int) -> None:

@@ -23,13 +23,15 @@ from .box_range import box_range
 from .checkpoint import Checkpoints, check_fits
 from .config import TrainConfig
 from .data import Batch, Data, open_data
+from .data_mini import MiniWorld
+from .directions import Lesson, learn_words
 from .log import RunLog
 from .model import TrainingModel
 from .optim import Guard, MovingAverage, learning_rate, load_optimizer, make_optimizer, set_rate
 from .report import write_report
 from .samples import write_samples
 from .stop import StopRequest
-from .validate import FIGURES, validate
+from .validate import validate
 
 
 def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None:
@@ -54,15 +56,16 @@ def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None
             # Random numbers are a function of the step, so nothing about them has to be kept for a resume.
             set_seed((config.seed * 1_000_003 + run.step) % 2**31, device_specific=True)
             set_rate(run.optimizer, learning_rate(run.step, config))
-            figures = torch.zeros(len(FIGURES), device=run.accelerator.device)
+            figures: dict[str, Tensor] = {}
             for _ in range(accumulate):
                 with run.accelerator.accumulate(run.network):
                     loss, parts = run.network(next(batches))
                     run.accelerator.backward(loss)
-                    figures += torch.stack([loss.detach(), *(parts[k] for k in FIGURES[1:])]) / accumulate
+                    for name, value in {"loss": loss.detach(), **parts}.items():
+                        figures[name] = figures.get(name, 0.0) + value / accumulate
                     if run.accelerator.sync_gradients:
                         norm = run.accelerator.clip_grad_norm_(run.learning.values(), config.grad_clip)
-                        run.guard.see(run.step, figures[0], torch.as_tensor(norm))
+                        run.guard.see(run.step, figures["loss"], torch.as_tensor(norm))
                     run.optimizer.step()
                     run.optimizer.zero_grad()
             run.average.update(run.step)
@@ -100,22 +103,33 @@ class Run:
         self.model.lower_frozen()
         self.model.to(self.accelerator.device)
         self.learning = self.model.learning
-        optimizer = make_optimizer(self.learning, config)
-        self.average = MovingAverage(self.learning, config.ema)
-        self.guard = Guard(optimizer, self.accelerator.device)
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.step, self.seconds, self.stopped_by = 0, 0.0, 0
         state = self.checkpoints.latest()
+        self.log = RunLog(out, -1 if state is None else state["step"]) if self.main else None
+        lesson = self.lesson(state is None) if config.directions else None
+        optimizer = make_optimizer(self.learning, config)
+        self.average = MovingAverage(self.learning, config.ema)
+        self.guard = Guard(optimizer, self.accelerator.device)
         if state is not None:
             self.resume(state, optimizer)
-        self.network, self.optimizer = self.accelerator.prepare(self.model, optimizer)
-        self.log = RunLog(out, self.step) if self.main else None
+        self.network, self.optimizer = self.accelerator.prepare(lesson or self.model, optimizer)
         if self.main:
             (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
         self.boxes: dict[str, Any] = {}  # what the data's boxes are like; found out at the first export
         self.exported_step, self.saved_step = self.step, self.step if state is not None else -1
         self.saved_at = time.monotonic()
         self.logged_step, self.logged_at = self.step, time.monotonic()
+        if lesson is not None and state is None:
+            self.save()
+
+    def lesson(self, new: bool) -> Lesson:
+        """The model with the lesson about the direction word; in a new training the words are learned first."""
+        assert isinstance(self.data, MiniWorld)
+        lesson = Lesson(self.model, self.data, self.accelerator.num_processes)
+        if new:
+            learn_words(lesson, self.accelerator, self.log)
+        return lesson
 
     def resume(self, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
         """Take over a checkpoint. Raises ValueError if it belongs to another training."""
@@ -157,7 +171,7 @@ class Run:
             self.stopped_by = int(asked.max())
         return self.stopped_by > 0
 
-    def after_step(self, figures: Tensor, norm: Tensor | float | None, last: bool) -> None:
+    def after_step(self, figures: dict[str, Tensor], norm: Tensor | float | None, last: bool) -> None:
         """Log, validate, draw samples and save, each where it is due."""
         config, step = self.config, self.step
         if step % config.log_steps == 0 or last:
@@ -172,9 +186,9 @@ class Run:
         if due(step, config.validate_steps, last) or due(step, config.sample_steps, last):
             self.report()
 
-    def write_figures(self, figures: Tensor, norm: Tensor | float | None) -> None:
+    def write_figures(self, figures: dict[str, Tensor], norm: Tensor | float | None) -> None:
         self.guard.check()
-        means: Tensor = self.accelerator.reduce(figures, "mean")  # type: ignore[assignment]
+        means: Tensor = self.accelerator.reduce(torch.stack(list(figures.values())), "mean")  # type: ignore[assignment]
         if self.log is None:
             return
         now, steps = time.monotonic(), self.step - self.logged_step
@@ -182,7 +196,7 @@ class Run:
         speed = clips * self.accelerator.num_processes / max(now - self.logged_at, 1e-9)
         self.seconds += now - self.logged_at
         self.logged_step, self.logged_at = self.step, now
-        row = dict(zip(FIGURES, means.tolist(), strict=True))
+        row = dict(zip(figures, means.tolist(), strict=True))
         rate = learning_rate(self.step - 1, self.config)
         self.log.write("train", self.step, **row, norm=float(norm or 0.0), lr=rate, clips_per_second=round(speed, 3),
                        seconds=round(self.seconds, 1))  # fmt: skip
