@@ -102,7 +102,7 @@ class RealClips:
             subject=torch.stack(subjects),
             noise=numbers.noise, timesteps=numbers.timesteps,
             keep_ref=numbers.keep_ref, keep_motion=numbers.keep_motion,
-            context=self.models.context(captions),
+            context=self.models.context(captions), index=index,
         )  # fmt: skip
 
     def _place(self, position: int) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def settings(folder: Path, **changes: Any) -> ClipsConfig:
 
 def same(first: Batch, second: Batch) -> bool:
     pairs = [(getattr(first, f.name), getattr(second, f.name)) for f in dataclasses.fields(Batch)]
-    return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
+    return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
 
 
 def names_of(data: Data, batch: Batch) -> list[str]:
