@@ -37,6 +37,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "box-position": {"ref_position": "box"},
     "shared-projections": {"ref_sharing": "width"},
     "lite-motion": {"motion_control": "t2i_adapter"},
+    "lite": {"ref_sharing": "width", "motion_control": "t2i_adapter"},
     "uncond-subject": {"ref_uncond": "same"},
     "uncond-none": {"motion_uncond": "drop"},
     "uncond-subject-no-boxes": {"ref_uncond": "same", "motion_uncond": "drop"},
