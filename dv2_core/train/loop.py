@@ -103,17 +103,20 @@ class Run:
         self.model.lower_frozen()
         self.model.to(self.accelerator.device)
         self.learning = self.model.learning
-        self.checkpoints = Checkpoints(out / "checkpoints")
-        self.step, self.seconds, self.stopped_by = 0, 0.0, 0
-        state = self.checkpoints.latest()
-        self.log = RunLog(out, -1 if state is None else state["step"]) if self.main else None
-        lesson = self.lesson(state is None) if config.directions else None
+        lesson = None
+        if config.directions:  # before a resume, since its teacher is the model as it was
+            assert isinstance(self.data, MiniWorld)
+            lesson = Lesson(self.model, self.data, self.accelerator.num_processes)
         optimizer = make_optimizer(self.learning, config)
         self.average = MovingAverage(self.learning, config.ema)
         self.guard = Guard(optimizer, self.accelerator.device)
+        self.checkpoints = Checkpoints(out / "checkpoints")
+        self.step, self.seconds, self.stopped_by = 0, 0.0, 0
+        state = self.checkpoints.latest()
         if state is not None:
             self.resume(state, optimizer)
         self.network, self.optimizer = self.accelerator.prepare(lesson or self.model, optimizer)
+        self.log = RunLog(out, -1 if state is None else self.step) if self.main else None
         if self.main:
             (out / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
         self.boxes: dict[str, Any] = {}  # what the data's boxes are like; found out at the first export
@@ -121,15 +124,10 @@ class Run:
         self.saved_at = time.monotonic()
         self.logged_step, self.logged_at = self.step, time.monotonic()
         if lesson is not None and state is None:
-            self.save()
-
-    def lesson(self, new: bool) -> Lesson:
-        """The model with the lesson about the direction word; in a new training the words are learned first."""
-        assert isinstance(self.data, MiniWorld)
-        lesson = Lesson(self.model, self.data, self.accelerator.num_processes)
-        if new:
             learn_words(lesson, self.accelerator, self.log)
-        return lesson
+            self.average = MovingAverage(self.learning, config.ema)
+            self.logged_at = time.monotonic()
+            self.save()
 
     def resume(self, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
         """Take over a checkpoint. Raises ValueError if it belongs to another training."""
