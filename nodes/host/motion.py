@@ -38,13 +38,14 @@ class MotionControl(comfy.controlnet.ControlBase):
         return [*super().get_models(), self.adapter.motion]
 
     def inference_memory_requirements(self, dtype: Any) -> float:
-        """Bytes of the residuals of both branches of guidance, which stay until the UNet's decoder takes them.
+        """Bytes of the residuals of every branch of guidance with boxes; they stay until the UNet's decoder takes them.
 
         dtype: of the base's stored weights. Of a latent of an eighth of the masks' size.
         """
         frames, height, width = self.masks.shape
         dtype = comfy.model_management.unet_manual_cast(dtype, comfy.model_management.get_torch_device()) or dtype
-        positions = 2 * frames * height * width / self.compression_ratio**2
+        branches = 2 if self.adapter.config.motion_uncond == "same" else 1
+        positions = branches * frames * height * width / self.compression_ratio**2
         size = comfy.model_management.dtype_size(dtype) * positions * _residuals(self.adapter.config.unet)
         return size + super().inference_memory_requirements(dtype)
 

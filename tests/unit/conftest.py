@@ -1,5 +1,5 @@
 """What several files share: for the trainer a world of drawn subjects and a training of a UNet of 32 channels, for the
-evaluation held-out subjects and pairs."""
+evaluation held-out subjects and pairs, for curation and segmentation folders of tiny networks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +92,23 @@ def pairs(atlas: "Atlas") -> "list[Pair]":
     from dv2_core.evaluate.pairs import draw_pairs
 
     return draw_pairs(atlas, 12)
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Grounding DINO, ``dino``, and a SAM 2, ``sam2``; not to be changed."""
+    from tests.tiny_segment import save_grounding_dino, save_sam2
+
+    folder = tmp_path_factory.mktemp("networks")
+    save_grounding_dino(folder / "dino")
+    save_sam2(folder / "sam2")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(networks: Path) -> dict[str, str]:
+    """The same as the table [models] of a curation."""
+    return {"detector": str(networks / "dino"), "segmenter": str(networks / "sam2")}
 
 
 @pytest.fixture

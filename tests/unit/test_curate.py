@@ -22,7 +22,6 @@ from dv2_core.train.data import open_data
 from dv2_core.train.data_config import ClipsConfig, Draws
 from tests.curation import NAMES, reasons_of, rows_of, run, settings, write_folder
 from tests.drawn_clips import draw_frames
-from tests.tiny_segment import save_grounding_dino, save_sam2
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 CPU = torch.device("cpu")
@@ -32,14 +31,6 @@ CPU = torch.device("cpu")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips with masks; the last subject stands still."""
     return write_folder(tmp_path_factory.mktemp("videos"), still=NAMES[-1])
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    root = tmp_path_factory.mktemp("models")
-    save_grounding_dino(root / "dino")
-    save_sam2(root / "sam2")
-    return {"detector": str(root / "dino"), "segmenter": str(root / "sam2")}
 
 
 def same_masks(row: Any, name: str) -> bool:

@@ -16,7 +16,6 @@ from dv2_core.segment import Detection, Detector, Prompt, Segmenter
 from dv2_core.segment.compose import without_specks
 from tests.curation import NAMES, reasons_of, run, write_folder
 from tests.drawn_clips import draw_frames, write_video
-from tests.tiny_segment import save_grounding_dino, save_sam2
 
 WORDS = ("ball", "a red dog", "dog", "red", "a")
 WIDE = NAMES[4]  # its video has another size
@@ -24,14 +23,6 @@ OPEN = {
     "size": {"width": [0.0, 1.0], "height": [0.0, 1.0], "area": [0.0, 1.0]}, "visible": {"least": 0.0},
     "motion": {"overlap": 1.0}, "detect": {"threshold": 0.0, "same": 0.0},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    root = tmp_path_factory.mktemp("models")
-    save_grounding_dino(root / "dino")
-    save_sam2(root / "sam2")
-    return {"detector": str(root / "dino"), "segmenter": str(root / "sam2")}
 
 
 @pytest.fixture

@@ -13,21 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dv2_core.segment import GROUNDING_DINO, SAM2, Detector, Segmenter, VideoSegmenter, check_folder, is_model_folder
-from tests.tiny_segment import save_grounding_dino, save_sam2
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    save_grounding_dino(root / "dino")
-    save_sam2(root / "sam2")
-    return root
 
 
 @pytest.fixture
-def folders(saved: Path, tmp_path: Path) -> Path:
+def folders(networks: Path, tmp_path: Path) -> Path:
     for name in ("dino", "sam2"):
-        shutil.copytree(saved / name, tmp_path / name)
+        shutil.copytree(networks / name, tmp_path / name)
     return tmp_path
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from dv2_core.segment import Detector, Prompt, Segmenter, VideoSegmenter
 from dv2_core.segment import sam2 as sam2_module
-from tests.tiny_segment import SIDE, moving_blob, save_grounding_dino, save_sam2
+from tests.tiny_segment import SIDE, moving_blob
 
 BOX = Prompt(box=(0.2, 0.25, 0.8, 0.75))
 POINT = Prompt(points=((0.5, 0.5),))
@@ -20,26 +20,18 @@ MIXED = Prompt(box=(0.1, 0.1, 0.9, 0.9), points=((0.5, 0.5),), outside=((0.95, 0
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    save_grounding_dino(root / "dino")
-    save_sam2(root / "sam2")
-    return root
+def detector(networks: Path) -> Detector:
+    return Detector.load(networks / "dino")
 
 
 @pytest.fixture(scope="module")
-def detector(folders: Path) -> Detector:
-    return Detector.load(folders / "dino")
+def segmenter(networks: Path) -> Segmenter:
+    return Segmenter.load(networks / "sam2")
 
 
 @pytest.fixture(scope="module")
-def segmenter(folders: Path) -> Segmenter:
-    return Segmenter.load(folders / "sam2")
-
-
-@pytest.fixture(scope="module")
-def video_segmenter(folders: Path) -> VideoSegmenter:
-    return VideoSegmenter.load(folders / "sam2")
+def video_segmenter(networks: Path) -> VideoSegmenter:
+    return VideoSegmenter.load(networks / "sam2")
 
 
 @pytest.fixture(scope="module")
@@ -257,12 +249,12 @@ def test_half_precision_changes_boxes_and_masks_a_little_only(
     assert agreement(full[1], rough[1]) > 0.97 and agreement(full[2], rough[2]) > 0.97
 
 
-def test_a_precision_that_the_networks_cannot_compute_in_is_refused(folders: Path) -> None:
+def test_a_precision_that_the_networks_cannot_compute_in_is_refused(networks: Path) -> None:
     with pytest.raises(ValueError, match="precision is torch.float16; use torch.float32, or torch.bfloat16"):
-        VideoSegmenter.load(folders / "sam2", torch.float16)
+        VideoSegmenter.load(networks / "sam2", torch.float16)
 
 
-def test_the_network_is_put_into_its_place_only_while_it_computes(folders: Path, frames: torch.Tensor) -> None:
+def test_the_network_is_put_into_its_place_only_while_it_computes(networks: Path, frames: torch.Tensor) -> None:
     events: list[str] = []
 
     @contextmanager
@@ -271,7 +263,7 @@ def test_the_network_is_put_into_its_place_only_while_it_computes(folders: Path,
         yield
         events.append("out")
 
-    Detector.load(folders / "dino", place=place).detect(frames[:1], ["dog"])
+    Detector.load(networks / "dino", place=place).detect(frames[:1], ["dog"])
     assert events == ["in", "out"]
 
 
