@@ -111,7 +111,7 @@ def test_weights_pushed_out_between_two_runs_change_nothing(lab: Any, ready: Sim
 
 @pytest.mark.parametrize("adapter", [False, True])
 def test_the_estimate_of_the_full_size_is_within_15_percent(lab: Any, adapter: bool, monkeypatch: Any) -> None:
-    """Of 8 frames in fp16 on a GPU, against the bytes of the tensors alive at once there."""
+    """Of 8 frames in fp16 on a GPU, boxes in both branches, against the bytes of the tensors alive at once there."""
     import comfy.latent_formats
     import comfy.model_management
 
@@ -121,7 +121,7 @@ def test_the_estimate_of_the_full_size_is_within_15_percent(lab: Any, adapter: b
     settings.set_inference_dtype(torch.float16, None)
     model = host.ModelScopeT2V(settings, torch.device("meta"))
     masks = torch.zeros(8, 256, 448)
-    loaded = SimpleNamespace(config=lab.pack("dv2_core.model").AdapterConfig(unet=config))
+    loaded = SimpleNamespace(config=lab.pack("dv2_core.model").AdapterConfig(unet=config, motion_uncond="same"))
     control = lab.pack("nodes.host.motion").MotionControl(loaded, masks)
     gpu = {"unet_manual_cast": None, "cpu_mode": False, "pytorch_attention_flash_attention": True}
     for name, answer in gpu.items():
