@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -142,6 +142,16 @@ def verdicts(curves: Curves, real: Values, last: int) -> list[Verdict]:
     scatter = Scatter(curves, last)
     compared = [compare(direction, curves, last, scatter) for direction in DIRECTIONS]
     return compared + [compare_order(order, curves, real, scatter) for order in ORDERS]
+
+
+def against_full(curves: Curves, last: int, metrics: Sequence[str]) -> dict[str, dict[str, Verdict]]:
+    """Row -> metric -> how much more of it the row has than the full method; "holds": more, "reversed": less."""
+    scatter = Scatter(curves, last)
+    rows = [row.name for row in ROWS if row.name != "full" and last in curves.get(row.name, {})]
+    return {
+        row: {metric: compare(Direction("more", "", metric, row, "full"), curves, last, scatter) for metric in metrics}
+        for row in rows
+    }
 
 
 def compare(direction: Direction, curves: Curves, last: int, scatter: Scatter) -> Verdict:

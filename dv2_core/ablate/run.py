@@ -11,7 +11,7 @@ from pathlib import Path
 from ..evaluate.detector import DEFAULT_FILE
 from ..evaluate.engine import PACK
 from . import measure, table
-from .directions import verdicts
+from .directions import against_full, verdicts
 from .figure import plot
 from .jobs import DECODED, REFERENCES, SHUFFLED, Job, exported_step, jobs_of, reference_file, results, run
 from .rows import PROTOCOLS, ROWS, UNTRAINED, named
@@ -122,6 +122,8 @@ def report(study: Study) -> str:
         return "There are no results yet."
     plot(found, references[DECODED], references[SHUFFLED], study.out / "figure.png")
     judged = verdicts(found, references[DECODED], study.steps)
+    differences = against_full(found, study.steps, table.AGAINST)
     return table.write(
-        study.out, lines, [table.reference_line(*one) for one in references.items()], judged, study.settings()
-    )
+        study.out, lines, [table.reference_line(*one) for one in references.items()], judged, differences,
+        study.settings(),
+    )  # fmt: skip

@@ -16,6 +16,9 @@ from .rows import PAPER_COLUMNS, Row
 #: How sure a value is: low and high end of the 95 % interval over pairs, then the value of every seed.
 Cell = tuple[float, float, float, dict[int, float]]
 
+#: The metrics in which every row is compared with the full method.
+AGAINST = ("mIoU", "colour", "margin")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -65,6 +68,35 @@ def markdown(lines: Sequence[Line], references: Sequence[Line]) -> str:
     return f"{grid([header, *body])}\n\n{grid(by_seed)}"
 
 
+def against_table(lines: Sequence[Line], differences: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """The short table: each row beside what it has more than the full method, bold where that is resolved."""
+    header = ["row", "seeds", *(cell for name in AGAINST for cell in (METRICS[name].heading, "minus full")),
+              "top-1 / top-5", METRICS["static"].heading]  # fmt: skip
+    body = []
+    for entry in lines:
+        cells = []
+        for name in AGAINST:
+            verdict = differences.get(entry.row.name, {}).get(name)
+            cells += [short(entry.cells[name][0]), "" if verdict is None else difference(verdict)]
+        top1, top5 = (f"{100 * entry.cells[name][0]:.0f}" for name in ("top1", "top5"))
+        static = f"{entry.cells['static'][0]:.4f}".lstrip("0")
+        body.append([f"`{entry.row.name}`", str(len(entry.seeds)), *cells, f"{top1} / {top5} %", static])
+    return grid([header, *body])
+
+
+def difference(verdict: Verdict) -> str:
+    if verdict.difference is None or verdict.low is None or verdict.high is None:
+        return ""
+    value = short(verdict.difference, "+")
+    value = f"**{value}**" if verdict.outcome in ("holds", "reversed") else value
+    return f"{value} ({short(verdict.low, '+')} to {short(verdict.high, '+')})"
+
+
+def short(value: float, sign: str = "") -> str:
+    """Three digits without a zero before the point."""
+    return f"{value:{sign}.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:{sign}.3f}"
+
+
 def text(metric: str, value: float, low: float, high: float) -> str:
     digits = METRICS[metric].digits
     return f"{value:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
@@ -87,11 +119,18 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def write(out: Path, lines: Sequence[Line], references: Sequence[Line], verdicts: Sequence[Verdict],
-          about: Mapping[str, Any]) -> str:  # fmt: skip
+def write(
+    out: Path,
+    lines: Sequence[Line],
+    references: Sequence[Line],
+    verdicts: Sequence[Verdict],
+    differences: Mapping[str, Mapping[str, Verdict]],
+    about: Mapping[str, Any],
+) -> str:
     """Write table.md, table.json and table.csv into `out`; returns the Markdown."""
     page = (
-        f"# Ablations in miniature\n\n{markdown(lines, references)}\n\n{NOTES}\n\n## The paper's directions\n\n"
+        f"# Ablations in miniature\n\n{against_table(lines, differences)}\n\n{AGAINST_NOTES}\n\n## Beside the paper\n\n"
+        f"{markdown(lines, references)}\n\n{NOTES}\n\n## The paper's directions\n\n"
         f"{verdict_table(verdicts)}\n\n{VERDICT_NOTES}\n\n## Settings\n\n"
         f"{chr(10).join(f'- {key}: {value}' for key, value in about.items())}\n"
     )
@@ -124,6 +163,10 @@ def as_json(entry: Line) -> dict[str, Any]:
     return {"row": entry.row.name, "label": entry.row.label, "changes": dict(entry.row.changes),
             "table": entry.row.table, "paper": paper, "metrics": cells}  # fmt: skip
 
+
+AGAINST_NOTES = """Values: mean over the seeds. "minus full": difference from the full method over the seeds that both
+have, with its 95 % interval (bootstrap over pairs, redrawn together, plus the scatter of trainings by their seed).
+Bold: the whole interval lies on one side of 0, and enough trainings are there to know that scatter."""
 
 NOTES = """Values: mean over the seeds. Brackets: 95 % bootstrap interval over the validation pairs, for these
 trainings; how much another training differs shows in the second table. mIoU, CD, colour correlation, MSE and retrieval

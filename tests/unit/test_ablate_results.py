@@ -15,6 +15,7 @@ from dv2_core.ablate.directions import (
     Order,
     Scatter,
     Verdict,
+    against_full,
     compare,
     compare_order,
     verdicts,
@@ -197,8 +198,10 @@ def test_the_table_holds_our_values_with_intervals_beside_the_papers(tmp_path: P
     lines = [table.line(UNTRAINED, {0: values(0.1)}), table.line(full, seeds(0.6, 0.01))]
     references = [table.reference_line("real clips", values(0.9))]
     curves = {**results(seeds(0.5), seeds(0.5)), "full": {9: seeds(0.6)}, "mask-1": {9: seeds(0.5)}}
-    page = table.write(tmp_path, lines, references, verdicts(curves, values(0.9), 9), {"steps": 9})
-    head, _, base, ours, real, *_ = [line for line in page.splitlines() if line.startswith("|")]
+    judged, differences = verdicts(curves, values(0.9), 9), against_full(curves, 9, table.AGAINST)
+    page = table.write(tmp_path, lines, references, judged, differences, {"steps": 9})
+    beside = page.split("## Beside the paper")[1]
+    head, _, base, ours, real, *_ = [line for line in beside.splitlines() if line.startswith("|")]
     assert head.count("|") == base.count("|") == ours.count("|") == real.count("|")
     assert ours.split(" | ")[1] == "2" and "0.670 | 0.048 | 0.392" in ours and "0.670" not in base
     low, high = ours.split("(")[1].split(")")[0].split("..")
@@ -214,6 +217,21 @@ def test_the_table_holds_our_values_with_intervals_beside_the_papers(tmp_path: P
         rows = list(csv.DictReader(file))
     assert [row["row"] for row in rows] == ["untrained", "full", "real clips"]
     assert float(rows[1]["mIoU"]) == pytest.approx(cell["value"], abs=1e-6) and rows[0]["paper_mIoU"] == ""
+
+
+def test_every_row_is_held_against_the_full_method_and_what_is_resolved_is_bold() -> None:
+    curves = {**results(seeds(0.5), seeds(0.5)), "full": {9: seeds(0.6)}, "mask-1": {9: seeds(0.5)},
+              "loss-1": {9: {1: values(0.6, 2)}}}  # fmt: skip
+    differences = against_full(curves, 9, table.AGAINST)
+    assert list(differences) == ["mask-1", "loss-1"]
+    less = differences["mask-1"]["mIoU"]
+    assert less.outcome == "reversed" and less.difference == pytest.approx(-0.1, abs=0.01)
+    assert differences["loss-1"]["mIoU"].difference == pytest.approx(0, abs=1e-9)  # of the common seed
+    by_name = {row.name: row for row in ROWS}
+    lines = [table.line(by_name[name], curves[name][9]) for name in ("full", "mask-1", "loss-1")]
+    full, lost, alike = table.against_table(lines, differences).splitlines()[2:]
+    assert full.startswith("| `full` | 2 | .6") and "**" not in full and full.split(" | ")[3] == ""
+    assert lost.split(" | ")[3].startswith("**-.1") and alike.split(" | ")[1] == "1" and "**" not in alike
 
 
 def test_the_value_of_a_row_is_the_mean_of_its_seeds_and_the_second_table_shows_each() -> None:
