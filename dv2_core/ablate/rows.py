@@ -107,6 +107,8 @@ ROWS: tuple[Row, ...] = (
     Row("shared-projections", "lite: shared reference projections", {"ref_sharing": "width"}),
     Row("lite-motion", "lite: convolutions in the place of the ControlNet", {"motion_control": "t2i_adapter"}),
     Row("lite", "lite: both, the smallest adapter", {"ref_sharing": "width", "motion_control": "t2i_adapter"}),
+    Row("lite-box-position", "ours, lite: the smallest adapter knows places in the box",
+        {"ref_sharing": "width", "motion_control": "t2i_adapter", "ref_position": "box"}),
     Row("uncond-subject", "sampling: subject kept in the unconditional branch", {"ref_uncond": "same"}, "full"),
     Row("uncond-none", "sampling: subject and boxes dropped there", {"motion_uncond": "drop"}, "full"),
     Row("uncond-subject-no-boxes", "sampling: subject kept, boxes dropped there",

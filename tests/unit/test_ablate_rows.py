@@ -38,6 +38,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "shared-projections": {"ref_sharing": "width"},
     "lite-motion": {"motion_control": "t2i_adapter"},
     "lite": {"ref_sharing": "width", "motion_control": "t2i_adapter"},
+    "lite-box-position": {"ref_sharing": "width", "motion_control": "t2i_adapter", "ref_position": "box"},
     "uncond-subject": {"ref_uncond": "same"},
     "uncond-none": {"motion_uncond": "drop"},
     "uncond-subject-no-boxes": {"ref_uncond": "same", "motion_uncond": "drop"},
