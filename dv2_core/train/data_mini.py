@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -17,6 +18,17 @@ from .data_config import Draws, MiniWorldConfig
 
 #: Held-out clips are those of this seed, whatever the training's.
 HELD_OUT_SEED = 0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As in DataLoader's workers: with another number of threads a convolution rounds its last bits another way."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class MiniWorld:
@@ -39,6 +51,7 @@ class MiniWorld:
     def prepare(self, process: int, processes: int, device: torch.device) -> None:
         """Nothing: clips are drawn as fast as they could be read."""
 
+    @one_thread()
     def batch(self, step: int, process: int = 0, processes: int = 1) -> Batch:
         index, size = step * processes + process, self.draws.batch
         numbers = step_numbers(self.draws, index, self.config.num_frames, self.size.latent)

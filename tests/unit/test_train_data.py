@@ -118,6 +118,18 @@ def test_workers_and_a_later_start_change_nothing(made: Path, tiny_toml: Path) -
     )
 
 
+def test_a_drawn_batch_does_not_depend_on_the_number_of_threads(tiny_config: TrainConfig) -> None:
+    data, threads, batches = open_data(tiny_config.data, DRAWS), torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            batches.append(data.batch(9))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert all(same(batches[0], batch) for batch in batches[1:])
+
+
 def test_an_epoch_visits_every_clip_once_and_processes_share_none(made: Path) -> None:
     data = open_data(settings(made), dataclasses.replace(DRAWS, batch=1))
     epochs = []
