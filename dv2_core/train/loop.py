@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env, set_seed
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
@@ -42,11 +43,44 @@ def train(config: TrainConfig, out: Path, stop_after: int | None = None) -> None
         stop_after: end early at this step, with a checkpoint; the schedule stays that of ``steps``.
 
     Raises:
-        ValueError: config, files and checkpoint do not fit one another.
+        ValueError: config, files and checkpoint do not fit one another, or another training runs in ``out``.
         FloatingPointError: loss or gradient is not finite; the update was not made.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, with the state saved.
     """
-    run = Run(config, out)
+    with only_training(out, start_processes().is_main_process):
+        optimise(Run(config, out), stop_after)
+
+
+def start_processes() -> PartialState:
+    """What accelerate knows of the processes of this training; the first call makes them meet."""
+    # The others wait while one draws samples.
+    # Without an accelerator accelerate has to be told, or each of several processes would train alone.
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=cpu, timeout=timedelta(hours=2))
+
+
+@contextmanager
+def only_training(out: Path, main: bool) -> Iterator[None]:
+    """Hold ``out`` for one training; of its processes the main one does. Raises ValueError if another holds it."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        if main:
+            lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"another training runs in {out}; wait for its end, or give another --out. If it should be one training of "
+            "several processes, they did not meet: `accelerate launch --cpu` starts single ones, `torchrun` does not."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def optimise(run: Run, stop_after: int | None) -> None:
+    """Every step that is left, and what is due after each."""
+    config = run.config
     end = config.steps if stop_after is None else min(stop_after, config.steps)
     accumulate, batches = config.accumulate(run.accelerator.num_processes), run.batches()
     bar = tqdm(total=config.steps, initial=run.step, disable=not run.main, unit="step", mininterval=2)
@@ -81,14 +115,13 @@ class Run:
 
     def __init__(self, config: TrainConfig, out: Path) -> None:
         self.config, self.out = config, out
-        # The others wait while one draws samples.
-        # Without an accelerator accelerate has to be told, or each of several processes would train alone.
-        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-        state = PartialState(cpu=cpu, timeout=timedelta(hours=2))
+        processes = start_processes()
         # As a plug-in, because a number would yield to what the launcher was once configured with.
-        accumulate = GradientAccumulationPlugin(config.accumulate(state.num_processes), sync_with_dataloader=False)
+        accumulate = GradientAccumulationPlugin(config.accumulate(processes.num_processes), sync_with_dataloader=False)
         self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, gradient_accumulation_plugin=accumulate, cpu=cpu
+            mixed_precision=config.mixed_precision,
+            gradient_accumulation_plugin=accumulate,
+            cpu=processes.device == torch.device("cpu"),
         )
         self.main = self.accelerator.is_main_process
         set_seed(config.seed)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from dv2_core.train import checkpoint
 from dv2_core.train.checkpoint import Checkpoints
 from dv2_core.train.config import TrainConfig
-from dv2_core.train.loop import Run, train
+from dv2_core.train.loop import Run, only_training, train
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -59,10 +60,16 @@ PartialState().destroy_process_group()
 """
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def start(*arguments: str | Path) -> "subprocess.Popen[str]":
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    process = start(*arguments)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def state_of(out: Path) -> dict[str, Any]:
@@ -168,6 +175,36 @@ def test_a_checkpoint_of_another_training_is_refused_with_a_sentence(tiny_config
         train(dataclasses.replace(config, adapter=adapter), tmp_path)
     with pytest.raises(ValueError, match="made with optimizer 'adamw' and the config says 'muon'"):
         train(dataclasses.replace(config, optimizer="muon"), tmp_path)
+
+
+def test_a_folder_that_another_training_writes_to_is_refused_until_that_ends(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(tiny_config, steps=1)
+    with only_training(tmp_path, main=True):
+        with pytest.raises(ValueError, match="another training runs in .*; wait for its end, or give another --out"):
+            train(config, tmp_path)
+        with only_training(tmp_path, main=False):  # a further process of that training
+            pass
+    train(config, tmp_path)
+    assert len(losses(tmp_path)) == 1
+
+
+def test_two_nodes_learn_what_one_process_learns(tiny_toml: Path, tmp_path: Path) -> None:
+    """Two launchers that meet by an address, each with one process, as on two machines; the folder is shared."""
+    (tmp_path / "own.toml").write_text(f'extends = "{tiny_toml.as_posix()}"\ntotal_batch = 4\n')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ("--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port))
+    training = ("-m", "dv2_core", "train", tmp_path / "own.toml", "--out", tmp_path / "nodes")
+    nodes = [start("-m", "torch.distributed.run", *meeting, "--node_rank", str(n), *training) for n in range(2)]
+    for node in nodes:
+        _, errors = node.communicate()
+        assert node.returncode == 0, errors
+    train(TrainConfig.load(tmp_path / "own.toml"), tmp_path / "alone")
+    assert losses(tmp_path / "nodes") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    assert len(losses(tmp_path / "nodes")) == 4 and state_of(tmp_path / "nodes")["step"] == 4
 
 
 def test_two_processes_resume_bitwise_and_learn_what_one_process_learns(tiny_toml: Path, tmp_path: Path) -> None:
