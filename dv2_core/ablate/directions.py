@@ -170,7 +170,8 @@ def compare(direction: Direction, curves: Curves, last: int, scatter: Scatter) -
         statistic(direction.metric, high, *chosen) - statistic(direction.metric, low, *chosen) for chosen in resamples
     ])  # fmt: skip
     if not same_weights:
-        for sign, number in ((1, 1), (-1, 2)):
+        # A row's draws are the same on either side, so that turning a question round turns its answer round.
+        for sign, number in ((1, 1 + (higher > lower)), (-1, 1 + (lower > higher))):
             drawn += sign * scatter.draw(direction.metric, len(common), len(drawn), number)
     known = len(common) > 1 and (same_weights or scatter.freedom >= LEAST_FREEDOM)
     difference = statistic(direction.metric, high) - statistic(direction.metric, low)

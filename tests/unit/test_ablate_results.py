@@ -69,6 +69,14 @@ def test_a_difference_in_the_claims_direction_holds_and_the_other_way_round_is_r
     assert judged(results(seeds(0.5), seeds(0.7))).outcome == "reversed"
 
 
+def test_the_opposite_claim_has_the_opposite_interval() -> None:
+    curves = results(seeds(0.51), seeds(0.5), spread=0.01)
+    scatter, opposite = Scatter(curves, 9), Direction("b is more", "here", "mIoU", "b", "a")
+    verdict, other = compare(CLAIM, curves, 9, scatter), compare(opposite, curves, 9, scatter)
+    assert verdict.low is not None and verdict.high is not None
+    assert (other.low, other.high) == pytest.approx((-verdict.high, -verdict.low), abs=1e-12)
+
+
 def test_a_difference_smaller_than_the_scatter_of_the_pairs_is_not_resolved() -> None:
     a, b = ({seed: values(level, seed + first, 0.2) for seed in (0, 1)} for level, first in ((0.505, 1), (0.5, 3)))
     assert judged(results(a, b)).outcome == "not resolved"
