@@ -18,6 +18,8 @@ Cell = tuple[float, float, float, dict[int, float]]
 
 #: The metrics in which every row is compared with the full method.
 AGAINST = ("mIoU", "colour", "margin")
+#: The paper's metrics of control and identity that stand beside them.
+PAPERS = ("mIoU", "R-DINO")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def markdown(lines: Sequence[Line], references: Sequence[Line]) -> str:
 def against_table(lines: Sequence[Line], differences: Mapping[str, Mapping[str, Verdict]]) -> str:
     """The short table: each row beside what it has more than the full method, bold where that is resolved."""
     header = ["row", "seeds", *(cell for name in AGAINST for cell in (METRICS[name].heading, "minus full")),
-              "top-1 / top-5", METRICS["static"].heading]  # fmt: skip
+              "top-1 / top-5", METRICS["static"].heading, *(f"paper's {name}" for name in PAPERS)]  # fmt: skip
     body = []
     for entry in lines:
         cells = []
@@ -80,7 +82,9 @@ def against_table(lines: Sequence[Line], differences: Mapping[str, Mapping[str, 
             cells += [short(entry.cells[name][0]), "" if verdict is None else difference(verdict)]
         top1, top5 = (f"{100 * entry.cells[name][0]:.0f}" for name in ("top1", "top5"))
         static = f"{entry.cells['static'][0]:.4f}".lstrip("0")
-        body.append([f"`{entry.row.name}`", str(len(entry.seeds)), *cells, f"{top1} / {top5} %", static])
+        paper = dict(zip(PAPER_COLUMNS, entry.row.paper, strict=False))
+        known = [short(value) if (value := paper.get(name)) is not None else "" for name in PAPERS]
+        body.append([f"`{entry.row.name}`", str(len(entry.seeds)), *cells, f"{top1} / {top5} %", static, *known])
     return grid([header, *body])
 
 
@@ -166,7 +170,8 @@ def as_json(entry: Line) -> dict[str, Any]:
 
 AGAINST_NOTES = """Values: mean over the seeds. "minus full": difference from the full method over the seeds that both
 have, with its 95 % interval (bootstrap over pairs, redrawn together, plus the scatter of trainings by their seed).
-Bold: the whole interval lies on one side of 0, and enough trainings are there to know that scatter."""
+Bold: the whole interval lies on one side of 0, and enough trainings are there to know that scatter. The paper's columns
+are from other data and other networks: compare directions, never values."""
 
 NOTES = """Values: mean over the seeds. Brackets: 95 % bootstrap interval over the validation pairs, for these
 trainings; how much another training differs shows in the second table. mIoU, CD, colour correlation, MSE and retrieval

@@ -239,6 +239,7 @@ def test_every_row_is_held_against_the_full_method_and_what_is_resolved_is_bold(
     lines = [table.line(by_name[name], curves[name][9]) for name in ("full", "mask-1", "loss-1")]
     full, lost, alike = table.against_table(lines, differences).splitlines()[2:]
     assert full.startswith("| `full` | 2 | .6") and "**" not in full and full.split(" | ")[3] == ""
+    assert full.endswith("| .670 | .392 |") and lost.endswith("| .601 | .370 |")
     assert lost.split(" | ")[3].startswith("**-.1") and alike.split(" | ")[1] == "1" and "**" not in alike
 
 
